@@ -1,0 +1,39 @@
+# Flags of our own code; third-party headers are SYSTEM and stay out of it.
+add_library(onnxferry_flags INTERFACE)
+target_include_directories(onnxferry_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(onnxferry_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wold-style-cast -Wnon-virtual-dtor
+  -Woverloaded-virtual -Wno-missing-field-initializers)
+target_compile_definitions(onnxferry_flags INTERFACE _GLIBCXX_ASSERTIONS)
+if(ONNXFERRY_SANITIZE)
+  add_compile_options(-fsanitize=${ONNXFERRY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${ONNXFERRY_SANITIZE})
+else()
+  target_compile_definitions(onnxferry_flags INTERFACE $<$<NOT:$<CONFIG:Debug>>:_FORTIFY_SOURCE=2>)
+endif()
+
+# onnxferry_library(NAME DEPS): one static library per folder from every .cc file in it. Adding a file needs no
+# change here; what a folder may link, and so include, is the DEPS list.
+function(onnxferry_library name)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
+  if(NOT sources)  # BOOTSTRAP
+    file(WRITE ${CMAKE_CURRENT_BINARY_DIR}/empty.cc "")
+    set(sources ${CMAKE_CURRENT_BINARY_DIR}/empty.cc)
+  endif()
+  add_library(onnxferry_${name} STATIC ${sources})
+  target_link_libraries(onnxferry_${name} PUBLIC onnxferry_flags ${ARGN})
+endfunction()
+
+# onnxferry_test(NAME LABEL DEPS): one GoogleTest program from every *_test.cc file of the current folder.
+function(onnxferry_test name label)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${name} ${sources})
+  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE ONNXFERRY_TESTS_DIR="${CMAKE_SOURCE_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 600)
+endfunction()

@@ -1,0 +1,9 @@
+#include "pipeline/version.h"
+
+namespace onnxferry {
+
+std::string_view version() {
+  return ONNXFERRY_VERSION;
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,166 @@
+#pragma once
+
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "pipeline/checkpoint/checkpoint.h"
+#include "pipeline/graph/model.h"
+
+namespace onnxferry {
+
+/// An operator attribute.
+struct Attribute {
+  std::string_view name;
+  std::variant<std::int64_t, float, std::vector<std::int64_t>> value;
+};
+
+/// Builds one ONNX graph, node by node. Methods that emit exactly one node have the ONNX operator's
+/// name and argument order; helpers of several nodes live in layers.h.
+///
+/// Nodes are named like torch's exporter names them: "/model/layers.0/self_attn/q_proj/MatMul",
+/// from the open scopes and the operator; outputs "<node>_output_0". Constants are pooled by dtype,
+/// shape and bytes. Usage: one builder per graph; `auto scope = g.scope("encoder");` … `GraphModel
+/// model = std::move(g).finish();` Thread: one.
+class GraphBuilder {
+ public:
+  /// \param tensors  the checkpoint; must outlive the model's recipes
+  /// \param opset    17 or 18
+  GraphBuilder(const WeightFiles& tensors, int opset);
+  GraphBuilder(const GraphBuilder&) = delete;
+  GraphBuilder& operator=(const GraphBuilder&) = delete;
+  ~GraphBuilder();
+
+  /// Opens a name scope until the returned guard dies; "encoder/layer.0" opens two.
+  class Scope {
+   public:
+    explicit Scope(GraphBuilder& builder, std::string_view path, bool keep_float32);
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope();
+
+   private:
+    GraphBuilder& builder_;
+    std::size_t old_length_;
+    bool old_keep_float32_;
+  };
+  [[nodiscard]] Scope scope(std::string_view path) { return Scope(*this, path, keep_float32_); }
+  /// A scope whose nodes compute in float32 even in half-precision models (norm statistics, rotary
+  /// angles).
+  [[nodiscard]] Scope float32_scope(std::string_view path) { return Scope(*this, path, true); }
+
+  // --- checkpoint tensors
+  // -------------------------------------------------------------------------------
+
+  [[nodiscard]] const WeightFiles& tensors() const { return tensors_; }
+  [[nodiscard]] bool has_tensor(std::string_view key) const {
+    return tensors_.find(key) != nullptr;
+  }
+  /// The tensor, which must have this shape. \throws Error{kCorruptCheckpoint} naming key, found
+  /// and expected
+  const TensorInfo& tensor(std::string_view key, const Shape& shape) const;
+  /// An initializer named `key` holding the tensor as float32.
+  Value weight(std::string_view key, const Shape& shape);
+  /// A [rows, columns] tensor as initializer `<key>_t` [columns, rows].
+  Value transposed_weight(std::string_view key, const Shape& shape);
+  /// An initializer from any recipe; a second call with the same name returns the first's value.
+  Value initializer(std::string name, Recipe recipe);
+
+  // --- constants
+  // ----------------------------------------------------------------------------------------
+
+  Value ints(std::initializer_list<std::int64_t> values) {
+    return ints(std::span(values.begin(), values.size()));
+  }
+  Value ints(std::span<const std::int64_t> values);  ///< int64 [n]
+  Value int_scalar(std::int64_t value);              ///< int64 []
+  Value float_scalar(float value);                   ///< float32 []
+  Value floats(std::span<const float> values);       ///< float32 [n]
+  Value lowest();                                    ///< float32 [], see kLowestName
+
+  // --- graph inputs and outputs
+  // -------------------------------------------------------------------------
+
+  Value input(std::string name, Dtype dtype, Dims dims);
+  /// Make `value` the graph output `name`: the node that makes it gets this output name.
+  void output(std::string name, const Value& value, Dims dims);
+
+  // --- ONNX operators
+  // -----------------------------------------------------------------------------------
+
+  Value Add(const Value& a, const Value& b);
+  Value And(const Value& a, const Value& b);
+  Value ArgMax(const Value& x, std::int64_t axis);  ///< keepdims
+  Value Cast(const Value& x, Dtype to);
+  Value Concat(std::span<const Value> parts, std::int64_t axis);
+  Value Concat(std::initializer_list<Value> parts, std::int64_t axis) {
+    return Concat(std::span(parts.begin(), parts.size()), axis);
+  }
+  Value Cos(const Value& x);
+  Value Div(const Value& a, const Value& b);
+  Value Equal(const Value& a, const Value& b);
+  Value Erf(const Value& x);
+  Value Gather(const Value& data, const Value& indices, std::int64_t axis = 0);
+  Value GatherND(const Value& data, const Value& indices, std::int64_t batch_dims);
+  /// a [m, k], b [n, k] → [m, n]; `c` may be null
+  Value GemmTransB(const Value& a, const Value& b, const Value* c);
+  Value Greater(const Value& a, const Value& b);
+  Value LayerNormalization(const Value& x, const Value& scale, const Value& bias, float epsilon);
+  Value LessOrEqual(const Value& a, const Value& b);
+  Value MatMul(const Value& a, const Value& b);
+  Value Max(const Value& a, const Value& b);
+  Value Mul(const Value& a, const Value& b);
+  Value Neg(const Value& x);
+  Value Not(const Value& x);
+  Value Pow(const Value& base, const Value& exponent);
+  Value Range(const Value& start, const Value& limit, const Value& delta);
+  Value ReduceMax(const Value& x);   ///< over all axes, to a scalar
+  Value ReduceMean(const Value& x);  ///< over the last axis, keepdims
+  Value Relu(const Value& x);
+  Value Reshape(const Value& x, const Value& shape);
+  /// Dims [start, end) of x's shape, int64 [end - start].
+  Value Shape(const Value& x, std::int64_t start, std::int64_t end);
+  Value Shape(const Value& x);
+  Value Sigmoid(const Value& x);
+  Value Sin(const Value& x);
+  Value Slice(const Value& x, const Value& starts, const Value& ends);  ///< over the first axes
+  Value Softmax(const Value& x);                                        ///< over the last axis
+  /// Equal halves along `axis`.
+  std::pair<Value, Value> Split(const Value& x, std::int64_t axis);
+  Value Sqrt(const Value& x);
+  Value Squeeze(const Value& x, const Value* axes = nullptr);
+  Value Sub(const Value& a, const Value& b);
+  Value Tanh(const Value& x);
+  Value Transpose(const Value& x, std::vector<std::int64_t> permutation);
+  Value Unsqueeze(const Value& x, std::initializer_list<std::int64_t> axes);
+  Value Where(const Value& condition, const Value& a, const Value& b);
+
+  /// The finished model. Initializers that no node reads are dropped.
+  GraphModel finish() &&;
+
+ private:
+  Value node(std::string_view op_type,
+             std::initializer_list<const Value*> inputs,
+             Dtype dtype,
+             std::initializer_list<Attribute> attributes = {});
+  std::vector<Value> node_with_outputs(std::string_view op_type,
+                                       std::span<const Value* const> inputs,
+                                       Dtype dtype,
+                                       std::span<const Attribute> attributes,
+                                       std::size_t output_count);
+  Value constant(Dtype dtype, onnxferry::Shape shape, std::string bytes);
+
+  const WeightFiles& tensors_;
+  int opset_;
+  std::string scope_;  // "/model/layers.0", empty at the top
+  bool keep_float32_ = false;
+  std::map<std::string, int, std::less<>> name_counts_;
+  std::map<std::string, std::string, std::less<>> constants_;  // dtype + shape + bytes → name
+  std::map<std::string, std::string, std::less<>> renamed_;    // value → graph output name
+  GraphModel model_;
+};
+
+}  // namespace onnxferry

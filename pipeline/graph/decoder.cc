@@ -1,0 +1,78 @@
+#include "pipeline/graph/decoder.h"
+
+#include <fmt/format.h>
+
+namespace onnxferry {
+
+DecoderInputs::DecoderInputs(GraphBuilder& g,
+                             const CacheShape& shape,
+                             PastInputs past,
+                             PositionInput position_input)
+    : g_(g), shape_(shape) {
+  const bool has_past = past == PastInputs::kYes;
+  total_axis_ = has_past ? "past_sequence_length + sequence_length" : "sequence_length";
+  input_ids = g.input("input_ids", Dtype::kInt64, {"batch_size", "sequence_length"});
+  attention_mask = g.input("attention_mask", Dtype::kInt64, {"batch_size", total_axis_});
+  if (position_input == PositionInput::kYes) {
+    position_ids_ = g.input("position_ids", Dtype::kInt64, {"batch_size", "sequence_length"});
+  }
+  if (has_past) {
+    const Dim heads =
+        shape.matches_ort_model ? Dim(shape.num_key_value_heads) : Dim("num_key_value_heads");
+    const Dim size = shape.matches_ort_model ? Dim(shape.head_dim) : Dim("head_dim");
+    const Dims dims = {"batch_size", heads, "past_sequence_length", size};
+    for (std::int64_t layer = 0; layer < shape.num_layers; ++layer) {
+      Value key = g.input(fmt::format("past_key_values.{}.key", layer), Dtype::kFloat32, dims);
+      Value value = g.input(fmt::format("past_key_values.{}.value", layer), Dtype::kFloat32, dims);
+      past_.emplace_back(std::move(key), std::move(value));
+    }
+  }
+  sequence_length = g.Shape(input_ids, 1, 2);
+  total_length = has_past ? g.Shape(attention_mask, 1, 2) : sequence_length;
+}
+
+Value DecoderInputs::position_ids() {
+  if (!position_ids_) {
+    const Value range = g_.Range(g_.int_scalar(0), g_.Squeeze(sequence_length), g_.int_scalar(1));
+    position_ids_ = g_.Unsqueeze(range, {0});
+  }
+  return *position_ids_;
+}
+
+std::pair<Value, Value> DecoderInputs::extend_cache(std::size_t layer,
+                                                    const Value& key,
+                                                    const Value& value) {
+  if (past_.empty()) {
+    return {key, value};
+  }
+  const auto& [past_key, past_value] = past_.at(layer);
+  present_.emplace_back(g_.Concat({past_key, key}, 2), g_.Concat({past_value, value}, 2));
+  return present_.back();
+}
+
+void DecoderInputs::declare_cache_outputs() {
+  const Dims dims = {"batch_size", shape_.num_key_value_heads, total_axis_, shape_.head_dim};
+  for (std::size_t layer = 0; layer < present_.size(); ++layer) {
+    g_.output(fmt::format("present.{}.key", layer), present_[layer].first, dims);
+    g_.output(fmt::format("present.{}.value", layer), present_[layer].second, dims);
+  }
+}
+
+Value last_token(GraphBuilder& g,
+                 const Value& hidden_state,
+                 const DecoderInputs& inputs,
+                 const ModelConfig& config) {
+  const auto pad = config.find_integer("pad_token_id");
+  if (!pad) {
+    config.refuse(
+        "pad_token_id",
+        "classification of batches needs it; add the tokenizer's pad token id to config.json");
+  }
+  const Value is_real = g.Cast(g.Not(g.Equal(inputs.input_ids, g.int_scalar(*pad))), Dtype::kInt64);
+  const Value positions =
+      g.Range(g.int_scalar(0), g.Squeeze(inputs.sequence_length), g.int_scalar(1));
+  const Value last = g.ArgMax(g.Mul(is_real, positions), -1);  // [B, 1]
+  return g.GatherND(hidden_state, last, 1);
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pipeline/checkpoint/model_config.h"
+#include "pipeline/graph/builder.h"
+
+namespace onnxferry {
+
+enum class PastInputs : std::uint8_t { kNo, kYes };
+enum class PositionInput : std::uint8_t { kNo, kYes };  ///< kNo: positions are 0, 1, 2, …
+
+/// What the cache of a decoder looks like.
+struct CacheShape {
+  std::int64_t num_layers = 0;
+  std::int64_t num_key_value_heads = 0;
+  std::int64_t head_dim = 0;
+  /// ORTModelForCausalLM computes the empty past from config.json by a formula of its own, which is
+  /// wrong for some configs. Where it is, the past's dims are declared symbolic so that its wrong
+  /// empty past is accepted.
+  bool matches_ort_model = true;
+};
+
+/// The inputs of a decoder-only graph, with the names and axes that Optimum gives them:
+/// input_ids, attention_mask [, position_ids] [, past_key_values.N.key, past_key_values.N.value …].
+class DecoderInputs {
+ public:
+  DecoderInputs(GraphBuilder& g,
+                const CacheShape& shape,
+                PastInputs past,
+                PositionInput position_input);
+
+  Value input_ids;        ///< [B, S]
+  Value attention_mask;   ///< [B, T]
+  Value sequence_length;  ///< [1], S
+  Value total_length;     ///< [1], T
+  /// [B, S], or [1, S] when they are not an input. Call inside the scope that should own the nodes.
+  Value position_ids();
+
+  /// Append a layer's keys and values [B, kv, S, d] to its past; without a past they are returned
+  /// as they are.
+  std::pair<Value, Value> extend_cache(std::size_t layer, const Value& key, const Value& value);
+  /// Declare present.N.key / present.N.value, after the graph's main output.
+  void declare_cache_outputs();
+
+ private:
+  GraphBuilder& g_;
+  CacheShape shape_;
+  std::vector<std::pair<Value, Value>> past_;
+  std::vector<std::pair<Value, Value>> present_;
+  std::optional<Value> position_ids_;
+  std::string total_axis_;
+};
+
+/// The hidden state of each row's last real token, for sequence classification: the highest
+/// position whose id is not pad_token_id. hidden_state [B, S, H] → [B, H].
+/// \throws Error{kUnsupportedModel} when the config has no pad_token_id: batches could not be
+/// pooled Source: GenericForSequenceClassification in transformers/modeling_layers.py.
+Value last_token(GraphBuilder& g,
+                 const Value& hidden_state,
+                 const DecoderInputs& inputs,
+                 const ModelConfig& config);
+
+}  // namespace onnxferry

@@ -1,0 +1,150 @@
+#include "pipeline/graph/builder.h"
+
+#include <onnx/onnx_pb.h>
+
+#include "pipeline/graph/decoder.h"
+#include "pipeline/graph/layers.h"
+#include "pipeline/graph/rotary.h"
+#include "tests/support/fixture.h"
+
+namespace onnxferry {
+namespace {
+
+using testing::checkpoint_dir;
+using testing::expect_error;
+using ::testing::HasSubstr;
+
+class GraphBuilderTest : public ::testing::Test {
+ protected:
+  WeightFiles tensors_ = WeightFiles::open(checkpoint_dir("qwen2"));
+};
+
+TEST_F(GraphBuilderTest, NamesNodesLikeTorch) {
+  GraphBuilder g(tensors_, 17);
+  const Value x = g.input("x", Dtype::kFloat32, {"n", std::int64_t{4}});
+  {
+    const auto scope = g.scope("model/layers.0");
+    const Value once = g.Relu(x);
+    const Value twice = g.Relu(once);
+    g.output("y", twice, {"n", std::int64_t{4}});
+  }
+  const GraphModel model = std::move(g).finish();
+  const std::string text = print_graph(model);
+  EXPECT_THAT(text, HasSubstr("/model/layers.0/Relu: /model/layers.0/Relu_output_0 = Relu(x)"));
+  EXPECT_THAT(text, HasSubstr("/model/layers.0/Relu_1: y = Relu(/model/layers.0/Relu_output_0)"));
+  check_graph(model);
+}
+
+TEST_F(GraphBuilderTest, PoolsEqualConstantsAndDropsUnreadOnes) {
+  GraphBuilder g(tensors_, 17);
+  const Value x = g.input("x", Dtype::kFloat32, {"n"});
+  const Value y = g.Add(g.Mul(x, g.float_scalar(2.0F)), g.float_scalar(2.0F));
+  g.float_scalar(3.0F);
+  g.output("y", y, {"n"});
+  const GraphModel model = std::move(g).finish();
+  EXPECT_EQ(model.proto->graph().initializer_size(), 1);
+  EXPECT_EQ(model.recipes.size(), 1U);
+}
+
+TEST_F(GraphBuilderTest, OutputsThatOtherNodesReadAreRenamedEverywhere) {
+  GraphBuilder g(tensors_, 17);
+  const Value x = g.input("x", Dtype::kFloat32, {"n"});
+  const Value present = g.Relu(x);
+  const Value logits = g.Neg(present);
+  g.output("logits", logits, {"n"});
+  g.output("present", present, {"n"});
+  const GraphModel model = std::move(g).finish();
+  EXPECT_THAT(print_graph(model), HasSubstr("logits = Neg(present)"));
+  check_graph(model);
+}
+
+TEST_F(GraphBuilderTest, RefusesTensorsOfAnotherShape) {
+  const GraphBuilder g(tensors_, 17);
+  expect_error(ErrorCode::kCorruptCheckpoint,
+               "model.norm.weight has shape [32], config.json implies [33]",
+               [&] { static_cast<void>(g.tensor("model.norm.weight", {33})); });
+  expect_error(ErrorCode::kCorruptCheckpoint, "no tensor model.gone.weight", [&] {
+    static_cast<void>(g.tensor("model.gone.weight", {33}));
+  });
+}
+
+TEST_F(GraphBuilderTest, CheckGraphCatchesWrongGraphs) {
+  GraphBuilder g(tensors_, 17);
+  const Value x = g.input("x", Dtype::kFloat32, {std::int64_t{2}, std::int64_t{3}});
+  const Value wrong = g.MatMul(x, g.weight("model.norm.weight", {32}));
+  g.output("y", wrong, {std::int64_t{2}});
+  const GraphModel model = std::move(g).finish();
+  expect_error(ErrorCode::kInternal, "the exported graph is invalid", [&] { check_graph(model); });
+}
+
+TEST_F(GraphBuilderTest, UnknownActivationIsRefusedByName) {
+  GraphBuilder g(tensors_, 17);
+  const Value x = g.input("x", Dtype::kFloat32, {"n"});
+  const auto config = ModelConfig::parse(R"({"hidden_act": "gelu_fancy"})");
+  expect_error(ErrorCode::kUnsupportedModel, "hidden_act is \"gelu_fancy\"", [&] {
+    activation(g, x, config, "hidden_act", "gelu");
+  });
+}
+
+TEST_F(GraphBuilderTest, PastDimsAreSymbolicOnlyWhereOrtModelGuessesWrong) {
+  const auto past_dims = [&](bool matches_ort_model) {
+    GraphBuilder g(tensors_, 17);
+    const CacheShape shape{.num_layers = 1,
+                           .num_key_value_heads = 2,
+                           .head_dim = 8,
+                           .matches_ort_model = matches_ort_model};
+    const DecoderInputs inputs(g, shape, PastInputs::kYes, PositionInput::kNo);
+    return std::move(g).finish().inputs.back().dims;
+  };
+  EXPECT_EQ(past_dims(true),
+            (Dims{"batch_size", std::int64_t{2}, "past_sequence_length", std::int64_t{8}}));
+  EXPECT_EQ(past_dims(false),
+            (Dims{"batch_size", "num_key_value_heads", "past_sequence_length", "head_dim"}));
+}
+
+TEST(Rope, ReadsBothSpellings) {
+  const auto v4 =
+      read_rope(ModelConfig::parse(
+                    R"({"rope_theta": 1000, "rope_scaling": {"type": "linear", "factor": 4}})"),
+                8,
+                10000);
+  const auto v5 = read_rope(
+      ModelConfig::parse(
+          R"({"rope_parameters": {"rope_theta": 1000, "rope_type": "linear", "factor": 4}})"),
+      8,
+      10000);
+  EXPECT_EQ(v4.frequencies, v5.frequencies);
+  EXPECT_FLOAT_EQ(v4.frequencies[0], 0.25F);
+}
+
+TEST(Rope, LongRopeKeepsBothTables) {
+  const auto rope = read_rope(
+      ModelConfig::parse(
+          R"({"max_position_embeddings": 64, "original_max_position_embeddings": 16, "rope_scaling":
+        {"type": "longrope", "short_factor": [1, 1, 1, 1], "long_factor": [2, 2, 2, 2]}})"),
+      8,
+      10000);
+  EXPECT_EQ(rope.original_length, 16);
+  EXPECT_FLOAT_EQ(rope.long_frequencies[0] * 2, rope.frequencies[0]);
+  EXPECT_NEAR(rope.attention_factor, 1.2247448714, 1e-9);  // sqrt(1 + ln 4 / ln 16)
+}
+
+TEST(Rope, RefusesWhatItDoesNotKnow) {
+  expect_error(ErrorCode::kUnsupportedModel, "rope_scaling.type is \"mrope\"", [] {
+    read_rope(ModelConfig::parse(R"({"rope_scaling": {"type": "mrope", "mrope_section": [1]}})"),
+              8,
+              10000);
+  });
+  expect_error(ErrorCode::kUnsupportedModel, "expected one factor per pair", [] {
+    read_rope(
+        ModelConfig::parse(R"({"rope_scaling": {"rope_type": "longrope", "short_factor": [1]}})"),
+        8,
+        10000);
+  });
+  expect_error(ErrorCode::kCorruptCheckpoint, "no rope_scaling.factor", [] {
+    read_rope(ModelConfig::parse(R"({"rope_scaling": {"rope_type": "linear"}})"), 8, 10000);
+  });
+}
+
+}  // namespace
+}  // namespace onnxferry

@@ -1,0 +1,195 @@
+#include "pipeline/architectures/registry.h"
+
+#include <algorithm>
+#include <array>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "pipeline/error.h"
+#include "pipeline/tasks.h"
+
+namespace onnxferry {
+
+// One line per architecture, sorted. (A list, not self-registration: the linker would drop the
+// objects.)
+#define ONNXFERRY_ARCHITECTURES(X) \
+  X(kBert)                         \
+  X(kDistilBert)                   \
+  X(kQwen2)
+
+#define ONNXFERRY_DECLARE(name) extern const Architecture name;
+#define ONNXFERRY_ADDRESS(name) &name,
+
+ONNXFERRY_ARCHITECTURES(ONNXFERRY_DECLARE)
+
+namespace {
+
+constexpr const Architecture* kArchitectures[] = {ONNXFERRY_ARCHITECTURES(ONNXFERRY_ADDRESS)};
+
+struct ClassSuffix {
+  std::string_view suffix;
+  std::string_view task;
+};
+
+// Which task a transformers class stands for. The first match wins, so "Model" is last.
+constexpr std::array<ClassSuffix, 10> kClassSuffixes = {{
+    {"ForMaskedLM", "fill-mask"},
+    {"ForPreTraining", "fill-mask"},
+    {"ForSequenceClassification", "text-classification"},
+    {"ForTokenClassification", "token-classification"},
+    {"ForQuestionAnswering", "question-answering"},
+    {"ForMultipleChoice", "multiple-choice"},
+    {"ForCausalLM", "text-generation"},
+    {"LMHeadModel", "text-generation"},
+    {"ForImageClassification", "image-classification"},
+    {"Model", "feature-extraction"},
+}};
+
+bool has_task(const Architecture& architecture, std::string_view task) {
+  return std::ranges::find(architecture.tasks, task) != architecture.tasks.end();
+}
+
+std::string detect_task(const Architecture& architecture, const ModelConfig& config) {
+  const std::string name = config.architecture_class();
+  const auto* const match = std::ranges::find_if(
+      kClassSuffixes, [&](const ClassSuffix& entry) { return name.ends_with(entry.suffix); });
+  if (match == kClassSuffixes.end()) {
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format(
+            "the task cannot be told from config.json's architectures ({}); name one of: {}",
+            name.empty() ? "absent" : name,
+            fmt::join(architecture.tasks, ", ")),
+        "architectures");
+  }
+  const std::string with_past = std::string(match->task) + "-with-past";
+  // A generating model is wanted with its cache; embeddings are not.
+  const bool prefers_past =
+      match->task != "feature-extraction" && has_task(architecture, with_past);
+  return prefers_past ? with_past : std::string(match->task);
+}
+
+/// '*' matches any run of characters.
+bool matches(std::string_view pattern, std::string_view text) {
+  const std::size_t star = pattern.find('*');
+  if (star == std::string_view::npos) {
+    return pattern == text;
+  }
+  if (!text.starts_with(pattern.substr(0, star))) {
+    return false;
+  }
+  const std::string_view rest = pattern.substr(star + 1);
+  for (std::size_t at = star; at <= text.size(); ++at) {
+    if (matches(rest, text.substr(at))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+void BuildContext::require_head(std::string_view key) const {
+  if (tensors.find(key) == nullptr) {
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format("task {} needs the tensor {}, which the checkpoint ({}) lacks; a head is never "
+                    "invented: ask for the task the model was trained for, or leave task at auto",
+                    task,
+                    key,
+                    config.architecture_class()),
+        std::string(key));
+  }
+}
+
+std::span<const Architecture* const> architectures() {
+  return kArchitectures;
+}
+
+const Architecture& find_architecture(const ModelConfig& config) {
+  const std::string model_type = config.model_type();
+  std::vector<std::string_view> known;
+  for (const Architecture* const architecture : kArchitectures) {
+    if (architecture->model_type == model_type) {
+      return *architecture;
+    }
+    known.push_back(architecture->model_type);
+  }
+  const std::string nearest = nearest_name(model_type, known);
+  throw Error(ErrorCode::kUnsupportedModel,
+              fmt::format("model_type {} has no builder{}; supported: {}",
+                          model_type.empty() ? "(absent)" : model_type,
+                          nearest.empty() ? "" : fmt::format(", nearest is {}", nearest),
+                          fmt::join(known, ", ")),
+              "model_type");
+}
+
+std::string resolve_task(std::string_view requested,
+                         const Architecture& architecture,
+                         const ModelConfig& config) {
+  std::string task;
+  if (requested.empty() || requested == "auto") {
+    task = detect_task(architecture, config);
+  } else {
+    const auto canonical = canonical_task(requested);
+    if (!canonical) {
+      const std::string nearest = nearest_name(requested, task_names());
+      throw Error(
+          ErrorCode::kInvalidRequest,
+          fmt::format("unknown task \"{}\"{}",
+                      requested,
+                      nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest)),
+          "task");
+    }
+    task = *canonical;
+  }
+  if (!has_task(architecture, task)) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("{} has no task {}; it has: {}",
+                            architecture.model_type,
+                            task,
+                            fmt::join(architecture.tasks, ", ")),
+                "task");
+  }
+  return task;
+}
+
+void check_tensors_consumed(const Architecture& architecture,
+                            const WeightFiles& tensors,
+                            std::span<const BuiltGraph> graphs) {
+  std::set<const TensorInfo*> used;
+  for (const BuiltGraph& graph : graphs) {
+    for (const auto& [name, recipe] : graph.model.recipes) {
+      for (const TensorInfo* const tensor : sources(recipe)) {
+        used.insert(tensor);
+      }
+    }
+  }
+  std::vector<std::string_view> unexpected;
+  for (const TensorInfo& tensor : tensors.tensors()) {
+    const bool is_ignored = std::ranges::any_of(
+        architecture.ignored_tensors,
+        [&](std::string_view pattern) { return matches(pattern, tensor.name); });
+    if (!is_ignored && !used.contains(&tensor)) {
+      unexpected.push_back(tensor.name);
+    }
+  }
+  if (!unexpected.empty()) {
+    constexpr std::size_t kShown = 5;
+    const std::size_t count = unexpected.size();
+    unexpected.resize(std::min(count, kShown));
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format("{} of the checkpoint's tensors have no place in {}: {}{}; the export would "
+                    "leave them out silently",
+                    count,
+                    architecture.model_type,
+                    fmt::join(unexpected, ", "),
+                    count > kShown ? ", …" : ""),
+        std::string(unexpected.front()));
+  }
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,73 @@
+#include "pipeline/passes/float16.h"
+
+#include <onnx/onnx_pb.h>
+
+#include "pipeline/architectures/registry.h"
+#include "tests/support/fixture.h"
+
+namespace onnxferry {
+namespace {
+
+using testing::checkpoint_dir;
+
+class Float16 : public ::testing::TestWithParam<std::pair<const char*, const char*>> {
+ protected:
+  GraphModel build() {
+    const auto directory = checkpoint_dir(GetParam().first);
+    const ModelConfig config = ModelConfig::load(directory);
+    tensors_ = std::make_unique<WeightFiles>(WeightFiles::open(directory));
+    auto graphs = find_architecture(config).build({config, *tensors_, GetParam().second, 17});
+    convert_to_float16(graphs.front().model);
+    return std::move(graphs.front().model);
+  }
+
+  std::unique_ptr<WeightFiles> tensors_;
+};
+
+TEST_P(Float16, LeavesNoFloat32Initializer) {
+  const GraphModel model = build();
+  for (const auto& initializer : model.proto->graph().initializer()) {
+    EXPECT_NE(initializer.data_type(), onnx::TensorProto::FLOAT) << initializer.name();
+    const Recipe& recipe = model.recipes.at(initializer.name());
+    EXPECT_EQ(onnx_data_type(recipe->dtype), initializer.data_type()) << initializer.name();
+  }
+  EXPECT_EQ(model.recipes.size(),
+            static_cast<std::size_t>(model.proto->graph().initializer_size()));
+}
+
+TEST_P(Float16, GraphInputsAndOutputsStayFloat32) {
+  const GraphModel model = build();
+  for (const auto* const ports : {&model.proto->graph().input(), &model.proto->graph().output()}) {
+    for (const auto& port : *ports) {
+      EXPECT_NE(port.type().tensor_type().elem_type(), onnx::TensorProto::FLOAT16) << port.name();
+    }
+  }
+}
+
+TEST_P(Float16, IsAValidGraph) {
+  check_graph(build());
+}
+
+TEST_P(Float16, StatisticsAndAnglesStayFloat32) {
+  const GraphModel model = build();
+  for (const auto& node : model.proto->graph().node()) {
+    if (node.op_type() == "ReduceMean" || node.op_type() == "Cos" || node.op_type() == "Sin") {
+      EXPECT_EQ(model.dtypes.at(node.output(0)), Dtype::kFloat32) << node.name();
+    }
+    if (node.op_type() == "MatMul") {
+      EXPECT_EQ(model.dtypes.at(node.output(0)), Dtype::kFloat16) << node.name();
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models,
+    Float16,
+    ::testing::Values(std::pair("qwen2", "text-generation-with-past"),
+                      std::pair("qwen2-rope-dynamic", "text-generation-with-past"),
+                      std::pair("qwen2-text-classification", "text-classification"),
+                      std::pair("bert-fill-mask", "fill-mask"),
+                      std::pair("distilbert-question-answering", "question-answering")));
+
+}  // namespace
+}  // namespace onnxferry

@@ -1,0 +1,223 @@
+#include "pipeline/output/publish.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "pipeline/output/layout.h"
+#include "pipeline/output/report_json.h"
+#include "pipeline/output/sha256.h"
+#include "pipeline/version.h"
+
+namespace onnxferry {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr std::uint64_t kMaxManifestBytes = 64ULL << 20;
+
+std::string_view content_type(std::string_view name) {
+  return name.ends_with(".json")  ? "application/json"
+         : name.ends_with(".txt") ? "text/plain"
+                                  : "application/octet-stream";
+}
+
+std::string checksums(const std::vector<FileReport>& files) {
+  std::vector<const FileReport*> sorted;
+  for (const FileReport& file : files) {
+    sorted.push_back(&file);
+  }
+  std::ranges::sort(
+      sorted, {}, [](const FileReport* file) { return std::string_view(file->name); });
+  std::string text;
+  for (const FileReport* const file : sorted) {
+    text += fmt::format("{}  {}\n", file->sha256, file->name);
+  }
+  return text;
+}
+
+/// Ends a clean-up after a few seconds, whatever state the job and the store are in.
+class CleanupObserver : public StageObserver {
+ public:
+  void stage_started(Stage /*stage*/) override {}
+  void stage_finished(const StageTiming& /*timing*/) override {}
+  void progress(Stage /*stage*/, std::uint64_t /*done*/, std::uint64_t /*total*/) override {}
+  void waiting(Stage /*stage*/, bool /*waiting*/, std::string_view /*reason*/) override {}
+  [[nodiscard]] bool is_cancelled() const override {
+    return std::chrono::steady_clock::now() > end_;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point end_ =
+      std::chrono::steady_clock::now() + std::chrono::seconds(5);
+};
+
+}  // namespace
+
+struct Publisher::Manifest {
+  nlohmann::json json;
+  std::string sha256;
+
+  [[nodiscard]] std::string text(const char* name) const {
+    return json.is_object() && json.contains(name) && json.at(name).is_string()
+               ? json.at(name).get<std::string>()
+               : "";
+  }
+};
+
+std::string export_key(const SourceIdentity& source, const ExportOptions& options) {
+  const std::string identity = source.info.version.empty() ? source.info.etag : source.info.version;
+  return sha256_hex(
+      fmt::format("{}\n{}\n{}", identity, source.info.bytes, canonical_options(options)));
+}
+
+Publisher::Publisher(ObjectStore& store, const ObjectUri& destination, const ExportOptions& options)
+    : store_(store), destination_(destination), options_(options) {}
+
+std::string Publisher::key(std::string_view name) const {
+  return destination_.key + std::string(name);
+}
+
+void Publisher::throw_conflict(std::string_view what, std::string_view owner) const {
+  throw Error(
+      ErrorCode::kDestinationConflict,
+      fmt::format(
+          "{} holds {} of another export (request {}); set overwrite or choose another output_dir",
+          destination_.to_string(),
+          what,
+          owner.empty() ? "unknown" : owner),
+      destination_.to_string());
+}
+
+std::optional<Publisher::Manifest> Publisher::read_manifest(StageScope& scope) {
+  const auto text = store_.get(key(kManifestName), kMaxManifestBytes, scope);
+  if (!text) {
+    return std::nullopt;
+  }
+  return Manifest{nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false),
+                  sha256_hex(*text)};
+}
+
+std::optional<ExportReport> Publisher::find_published(const SourceIdentity& source,
+                                                      StageScope& scope) {
+  export_key_ = onnxferry::export_key(source, options_);
+  const auto manifest = read_manifest(scope);
+  if (!manifest) {
+    return std::nullopt;
+  }
+  const bool is_same_key = manifest->text("export_key") == export_key_;
+  const bool is_same_request =
+      !options_.request_id.empty() && manifest->text("request_id") == options_.request_id;
+  if (is_same_request || (is_same_key && !options_.overwrite)) {
+    ExportReport report =
+        report_from_json(manifest->json.value("result", nlohmann::json::object()));
+    report.manifest_sha256 = manifest->sha256;
+    report.answered_from_manifest = true;
+    return report;
+  }
+  if (!options_.overwrite) {
+    throw_conflict("a manifest", manifest->text("request_id"));
+  }
+  return std::nullopt;
+}
+
+void Publisher::claim(StageScope& scope) {
+  const std::string text =
+      Json{{"request_id", options_.request_id}, {"export_key", export_key_}}.dump();
+  const PutCondition condition =
+      options_.overwrite ? PutCondition::kAlways : PutCondition::kIfAbsent;
+  if (store_.put(key(kClaimName), text, "application/json", condition, scope) ==
+      PutResult::kWritten) {
+    return;
+  }
+  // A claim of this request is left by an attempt that died; anyone else's is in use.
+  const auto found = store_.get(key(kClaimName), kMaxManifestBytes, scope);
+  const auto json =
+      nlohmann::json::parse(found.value_or(text), nullptr, /*allow_exceptions=*/false);
+  const std::string owner = json.is_object() ? json.value("request_id", "") : "";
+  if (owner != options_.request_id) {
+    throw_conflict("the claim", owner);
+  }
+}
+
+void Publisher::remove_replaced_export(StageScope& scope) {
+  const auto manifest = read_manifest(scope);
+  if (!manifest) {
+    return;
+  }
+  // The manifest goes first: from here on readers see no export until the new one is whole.
+  store_.remove(key(kManifestName), scope);
+  for (const FileReport& file :
+       report_from_json(manifest->json.value("result", nlohmann::json::object())).files) {
+    store_.remove(key(file.name), scope);
+  }
+}
+
+void Publisher::publish(const std::filesystem::path& directory,
+                        const SourceIdentity& source,
+                        ExportReport& report,
+                        StageScope& scope) {
+  claim(scope);
+  try {
+    upload_all(directory, source, report, scope);
+  } catch (...) {
+    withdraw(scope.stage());
+    throw;
+  }
+  store_.remove(key(kClaimName), scope);
+}
+
+void Publisher::withdraw(Stage stage) noexcept {
+  // A failed job must not block the destination. Best effort: the store may be what failed.
+  try {
+    CleanupObserver observer;
+    StageScope scope(stage, observer);
+    store_.remove(key(kClaimName), scope);
+  } catch (const std::exception&) {
+    return;  // the next attempt of this request owns the claim; another one can use `overwrite`
+  }
+}
+
+void Publisher::upload_all(const std::filesystem::path& directory,
+                           const SourceIdentity& source,
+                           ExportReport& report,
+                           StageScope& scope) {
+  if (options_.overwrite) {
+    remove_replaced_export(scope);
+  }
+  for (const FileReport& file : report.files) {
+    store_.abort_stale_uploads(key(file.name), scope);
+    store_.put_file(key(file.name), directory / file.name, content_type(file.name), scope);
+  }
+  const std::string sums = checksums(report.files);
+  store_.put(key(kChecksumsName), sums, "text/plain", PutCondition::kAlways, scope);
+  report.files.push_back({std::string(kChecksumsName), sums.size(), sha256_hex(sums), "checksums"});
+
+  report.output_uri = destination_.to_string();
+  report.manifest_uri = destination_.to_string() + std::string(kManifestName);
+  Json manifest;
+  manifest["format"] = 1;
+  manifest["exporter"] = {{"name", "onnxferry"}, {"version", version()}};
+  manifest["request_id"] = options_.request_id;
+  manifest["export_key"] = export_key_;
+  manifest["source"] = {{"uri", source.uri},
+                        {"etag", source.info.etag},
+                        {"version", source.info.version},
+                        {"bytes", std::to_string(source.info.bytes)}};
+  manifest["options"] = nlohmann::json::parse(canonical_options(options_));
+  manifest["result"] = report_to_json(report);
+  const std::string text = manifest.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  report.manifest_sha256 = sha256_hex(text);
+  if (store_.put(key(kManifestName), text, "application/json", PutCondition::kIfAbsent, scope) ==
+      PutResult::kExists) {
+    const auto winner = read_manifest(scope);
+    if (!winner || winner->sha256 != report.manifest_sha256) {
+      throw_conflict("a manifest", winner ? winner->text("request_id") : "");
+    }
+  }
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,98 @@
+#include "pipeline/source.h"
+
+#include <fmt/format.h>
+
+#include "pipeline/output/sha256.h"
+#include "pipeline/storage/encoding.h"
+
+namespace onnxferry {
+namespace {
+
+bool is_local_directory(const ObjectUri& uri) {
+  std::error_code missing;
+  return uri.scheme == ObjectUri::Scheme::kFile && std::filesystem::is_directory(uri.key, missing);
+}
+
+/// A directory has no ETag: names, sizes and modification times of its files stand in for one.
+ObjectInfo identify_directory(const std::filesystem::path& directory) {
+  ObjectInfo info;
+  std::string listing;
+  for (const std::string& name : open_directory(directory).files) {
+    const auto path = directory / name;
+    const auto bytes = std::filesystem::file_size(path);
+    const auto modified = std::filesystem::last_write_time(path).time_since_epoch().count();
+    listing += fmt::format("{}\n{}\n{}\n", name, bytes, modified);
+    info.bytes += bytes;
+  }
+  info.etag = sha256_hex(listing);
+  return info;
+}
+
+}  // namespace
+
+SourceIdentity identify_source(const ExportOptions& options, Stores& stores, StageScope& scope) {
+  const ObjectUri uri = ObjectUri::parse(options.source_uri);
+  const std::string shown = mask_secrets(options.source_uri);
+  ObjectStore& store = stores.open(uri);  // checks the allow-lists for local paths, too
+  if (is_local_directory(uri)) {
+    return {shown, identify_directory(uri.key)};
+  }
+  const auto info = store.head(uri.key, scope);
+  if (!info) {
+    throw Error(
+        ErrorCode::kSourceNotFound,
+        fmt::format("{} does not exist; check bucket, key and that the upload has finished", shown),
+        shown);
+  }
+  return {shown, *info};
+}
+
+LocalSource fetch_source(const ExportOptions& options,
+                         Stores& stores,
+                         const SourceIdentity& source,
+                         const Workspace& workspace,
+                         StageScope& scope) {
+  const ObjectUri uri = ObjectUri::parse(options.source_uri);
+  if (uri.scheme == ObjectUri::Scheme::kFile) {
+    return {is_local_directory(uri) ? LocalSource::Kind::kDirectory : LocalSource::Kind::kArchive,
+            uri.key};
+  }
+  scope.set_total(source.info.bytes);
+  const auto path = workspace.scratch / "archive";
+  const ObjectInfo fetched = stores.open(uri).download(uri.key, path, scope);
+  if (fetched.etag != source.info.etag || fetched.bytes != source.info.bytes) {
+    throw Error(ErrorCode::kUnavailable,
+                fmt::format("{} was replaced while the job started", source.uri),
+                source.uri);
+  }
+  return {LocalSource::Kind::kDownloaded, path};
+}
+
+Checkpoint open_checkpoint(const LocalSource& source,
+                           const Workspace& workspace,
+                           StageScope& scope) {
+  ExtractedArchive files;
+  if (source.kind == LocalSource::Kind::kDirectory) {
+    files = open_directory(source.path);
+  } else {
+    const auto into = workspace.scratch / "checkpoint";
+    std::filesystem::create_directory(into);
+    std::filesystem::permissions(into, std::filesystem::perms::owner_all);
+    files = extract_archive(source.path, into, workspace.limits, scope);
+  }
+  if (source.kind == LocalSource::Kind::kDownloaded) {
+    std::filesystem::remove(
+        source.path);  // scratch holds archive and checkpoint no longer than it must
+  }
+  ModelConfig config = ModelConfig::load(files.model_root);
+  WeightFiles tensors = WeightFiles::open(files.model_root);
+  return {std::move(files), std::move(config), std::move(tensors)};
+}
+
+void discard_weights(const LocalSource& source, const Checkpoint& checkpoint) {
+  if (source.kind != LocalSource::Kind::kDirectory) {
+    std::filesystem::remove_all(checkpoint.files.model_root);
+  }
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,52 @@
+#include "pipeline/verify_request.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "pipeline/error.h"
+#include "pipeline/output/layout.h"
+
+namespace onnxferry {
+
+VerifyRequest describe_model(const ModelConfig& config, const std::string& task) {
+  VerifyRequest request;
+  request.vocab_size = config.integer("vocab_size", 0);
+  request.max_positions = config.integer("max_position_embeddings", 0);
+  request.type_vocab_size = config.integer("type_vocab_size", 2);
+  request.pad_token_id = config.find_integer("pad_token_id");
+  request.causal = task.empty() ? config.architecture_class().ends_with("ForCausalLM")
+                                : task.starts_with("text-generation");
+  return request;
+}
+
+VerifyRequest describe_directory(const std::filesystem::path& directory) {
+  std::vector<std::string> onnx_files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory)) {
+    if (entry.path().extension() == ".onnx") {
+      onnx_files.push_back(std::filesystem::relative(entry.path(), directory).string());
+    }
+  }
+  std::ranges::sort(onnx_files);
+  std::vector<std::string_view> missing;
+  if (onnx_files.empty()) {
+    missing.emplace_back("model.onnx (there is no .onnx file at all)");
+  }
+  if (!std::filesystem::exists(directory / kConfigName)) {
+    missing.emplace_back(kConfigName);
+  }
+  if (!missing.empty()) {
+    throw Error(
+        ErrorCode::kVerificationFailed,
+        fmt::format(
+            "{} lacks {}; Optimum cannot load it", directory.string(), fmt::join(missing, " and ")),
+        directory.string());
+  }
+  VerifyRequest request = describe_model(ModelConfig::load(directory), "");
+  request.directory = directory;
+  request.onnx_files = std::move(onnx_files);
+  return request;
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "messages/headers.h"
+#include "worker/kafka_handles.h"
+
+namespace onnxferry {
+
+struct WorkerConfig;
+
+struct TopicPartition {
+  std::string topic;
+  std::int32_t partition = 0;
+
+  auto operator<=>(const TopicPartition&) const = default;
+};
+
+/// "topic[3]"
+std::string to_string(const TopicPartition& partition);
+
+/// A record as it was read; owns its bytes.
+struct Record {
+  messages::RecordPosition position;
+  std::optional<std::string> key;
+  std::optional<std::string> value;
+  messages::Headers headers;
+  std::int64_t timestamp_ms = -1;  ///< -1: the record has none
+  bool log_append_time = false;
+
+  [[nodiscard]] TopicPartition source() const { return {position.topic, position.partition}; }
+};
+
+/// This host's name, or "unknown".
+std::string host_name();
+
+using KafkaProperties = std::map<std::string, std::string>;
+
+/// What librdkafka says against a property; empty when it takes it.
+std::string find_property_problem(const std::string& name, const std::string& value);
+
+/// The properties of both handles: brokers, names, time limits, then what the user passed through.
+KafkaProperties common_properties(const WorkerConfig& config);
+KafkaProperties consumer_properties(const WorkerConfig& config);
+KafkaProperties producer_properties(const WorkerConfig& config,
+                                    const std::string& transactional_id);
+
+/// \throws Error{kInvalidRequest} naming the refused property
+KafkaConf make_conf(const KafkaProperties& properties);
+
+/// Create a handle whose library log and error events go to our log.
+/// \throws Error{kUnavailable} with librdkafka's reason
+KafkaHandle make_handle(rd_kafka_type_t type, KafkaConf conf);
+
+KafkaPartitions make_partitions(std::span<const TopicPartition> partitions);
+
+/// Copy a message that carries no error.
+Record to_record(const rd_kafka_message_t& message);
+
+}  // namespace onnxferry

@@ -1,0 +1,302 @@
+#include "worker/worker.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "worker/environment.h"
+#include "worker/log.h"
+
+namespace onnxferry {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kTick{100};
+constexpr milliseconds kCloseLimit{10'000};
+/// A revoke waits so long for a transaction on its way: it would be aborted, the job done again.
+constexpr milliseconds kRevokeWait{2'000};
+// A pause throws fetched records away and a resume takes up to a second in 2.0.2, so short jobs
+// must not pause: some records may wait here. Requests are at most 1 MiB each.
+constexpr std::size_t kPauseAbove = 16;
+constexpr std::size_t kResumeBelow = 4;
+
+std::string transactional_id(const WorkerConfig& config, int slot) {
+  std::string host = process_environment("POD_NAME").value_or("");
+  if (host.empty()) {
+    host = host_name();  // not client.id: a fleet may share one, and then fence itself
+  }
+  return fmt::format("{}-{}-{}", config.group, host, slot);
+}
+
+}  // namespace
+
+Worker::Worker(const WorkerConfig& config, Metrics& metrics, Health& health)
+    : config_(config),
+      metrics_(metrics),
+      health_(health),
+      intake_(config),
+      scratch_(config.scratch),
+      consumer_(config, *this),
+      committed_(std::make_unique<CommittedReader>(consumer_.handle())),
+      publisher_(config, transactional_id(config, scratch_.slot()), metrics) {
+  loop_.add(consumer_.descriptor(), [this] { consumer_.clear_wake_up(); });
+  loop_.add(stop_signal_.descriptor(), [this] { stop_signal_.clear(); });
+  loop_.add(publisher_.results().descriptor(), [this] {
+    for (const TransactionResult& result : publisher_.results().take()) {
+      take_result(result);
+    }
+  });
+  loop_.add(committed_->results().descriptor(), [this] {
+    for (const CommittedReader::Answer& answer : committed_->results().take()) {
+      take_committed(answer);
+      resolve(answer);
+    }
+  });
+  log(LogLevel::kInfo,
+      "worker started",
+      {{"group", config.group},
+       {"transactional_id", transactional_id(config, scratch_.slot())},
+       {"librdkafka", rd_kafka_version_str()}});
+}
+
+Worker::~Worker() = default;
+
+void Worker::stop() {
+  ++stop_requests_;
+  stop_signal_.signal();
+}
+
+void Worker::run() {
+  while (!is_drained()) {
+    loop_.turn(kTick);
+    if (stop_requests_ >= 1 && !drain_deadline_) {
+      begin_drain();
+    }
+    if (stop_requests_ >= 2 || (drain_deadline_ && Clock::now() > *drain_deadline_)) {
+      cancel_jobs();
+    }
+    poll_consumer();
+    start_partitions();
+    tick_jobs();
+    start_waiting_jobs();
+    publish_ready();
+    apply_pauses();
+    observe();
+    if (!clash_.empty()) {
+      throw Error(ErrorCode::kUnavailable, clash_);
+    }
+  }
+  committed_->cancel();
+  if (!consumer_.close(kCloseLimit)) {
+    log(LogLevel::kWarn, "leaving the group took too long; the brokers will notice by themselves");
+  }
+  committed_.reset();
+  log(LogLevel::kInfo, "worker stopped");
+}
+
+Worker::Partition* Worker::find_partition(const Job& job) {
+  const auto found = partitions_.find(job.record.source());
+  return found != partitions_.end() && job.epoch == found->second.epoch ? &found->second : nullptr;
+}
+
+void Worker::on_assigned(std::span<const TopicPartition> partitions) {
+  metrics_.rebalanced(RebalanceKind::kAssign);
+  const std::uint64_t epoch = next_epoch_++;
+  std::string names;
+  for (const TopicPartition& partition : partitions) {
+    partitions_[partition] = Partition{.epoch = epoch, .tracker = {}};
+    names += (names.empty() ? "" : ",") + to_string(partition);
+  }
+  log(LogLevel::kInfo, "partitions assigned", {{"partitions", names}});
+  if (!partitions.empty() && committed_) {
+    committed_->ask(epoch, {partitions.begin(), partitions.end()});
+  }
+}
+
+void Worker::on_revoked(std::span<const TopicPartition> partitions, Revocation kind) {
+  const bool lost = kind == Revocation::kLost;
+  metrics_.rebalanced(lost ? RebalanceKind::kLost : RebalanceKind::kRevoke);
+  if (!lost && pending_) {
+    publisher_.wait_idle(kRevokeWait);
+    for (const TransactionResult& result : publisher_.results().take()) {
+      take_result(result);
+    }
+  }
+  const Clock::time_point deadline = Clock::now() + milliseconds(config_.readopt_grace_ms);
+  std::vector<JobKey> forgotten;
+  for (const TopicPartition& partition : partitions) {
+    partitions_.erase(partition);
+    for (auto& [key, job] : jobs_) {
+      if (job->record.source() != partition || !job->epoch) {
+        continue;
+      }
+      job->epoch.reset();
+      job->orphan_deadline = deadline;
+      // Without a process or an answer there is nothing to adopt; the record will come again.
+      if (job->state != JobState::kRunning && job->state != JobState::kEnded) {
+        forgotten.push_back(key);
+      }
+    }
+  }
+  for (const JobKey& key : forgotten) {
+    jobs_.erase(key);
+  }
+  log(lost ? LogLevel::kWarn : LogLevel::kInfo,
+      lost ? "partitions lost" : "partitions revoked",
+      {{"count", std::to_string(partitions.size())}, {"jobs_kept", std::to_string(jobs_.size())}});
+}
+
+void Worker::poll_consumer() {
+  health_.last_poll_ms = Health::now_ms();
+  metrics_.poll_turn();
+  while (std::optional<Record> record = consumer_.poll()) {
+    take_record(std::move(*record));
+    apply_pauses();
+  }
+  health_.group_joined = consumer_.has_joined();
+}
+
+void Worker::take_record(Record record) {
+  const auto found = partitions_.find(record.source());
+  if (found == partitions_.end() || !found->second.is_started || drain_deadline_) {
+    return;  // not ours, or not any more: it stays uncommitted
+  }
+  Partition& partition = found->second;
+  const std::int64_t offset = record.position.offset;
+  if (partition.tracker.deliver(offset) == OffsetTracker::Admission::kDuplicate) {
+    metrics_.duplicate_dropped();
+    return;
+  }
+  const auto known = jobs_.find({record.position.topic, record.position.partition, offset});
+  if (known != jobs_.end()) {
+    Job& orphan = *known->second;
+    orphan.epoch = partition.epoch;
+    metrics_.orphan(OrphanFate::kReadopted);
+    log(LogLevel::kInfo,
+        "job taken up again after a rebalance",
+        {{"request_id", orphan.request_id()}});
+    return;
+  }
+  std::unique_ptr<Job> job = intake_.admit(std::move(record), std::chrono::system_clock::now());
+  job->epoch = partition.epoch;
+  job->sequence = next_sequence_++;
+  if (!job->decoded.problems.empty()) {
+    metrics_.undecodable_request();
+  }
+  const auto& position = job->record.position;
+  log(LogLevel::kInfo,
+      "request received",
+      {{"request_id", job->request_id()},
+       {"topic", position.topic},
+       {"partition", std::to_string(position.partition)},
+       {"offset", std::to_string(position.offset)}});
+  if (job->state == JobState::kEnded) {
+    log_end(*job);
+  }
+  jobs_.emplace(job->key(), std::move(job));
+}
+
+void Worker::take_committed(const CommittedReader::Answer& answer) {
+  for (const auto& [name, committed] : answer.offsets) {
+    const auto found = partitions_.find(name);
+    if (found != partitions_.end() && found->second.epoch == answer.ticket &&
+        !found->second.is_loaded) {
+      found->second.tracker = OffsetTracker(committed);
+      found->second.is_loaded = true;
+    }
+  }
+}
+
+void Worker::start_partitions() {
+  for (auto& [name, partition] : partitions_) {
+    if (partition.is_loaded && !partition.is_started) {
+      partition.is_started = consumer_.start(name, partition.tracker.low_water());
+    }
+  }
+}
+
+void Worker::apply_pauses() {
+  std::map<TopicPartition, std::size_t> unanswered;
+  for (const auto& [key, job] : jobs_) {
+    ++unanswered[job->record.source()];
+  }
+  for (const auto& [name, partition] : partitions_) {
+    const std::size_t count = unanswered[name];
+    if (!partition.is_started || drain_deadline_ || partition.tracker.is_full() ||
+        count >= kPauseAbove) {
+      consumer_.set_paused(name, true);
+    } else if (count <= kResumeBelow) {
+      consumer_.set_paused(name, false);
+    }
+  }
+}
+
+void Worker::observe() {
+  std::int64_t window = 0;
+  std::size_t metadata = 0;
+  for (const auto& [name, partition] : partitions_) {
+    if (partition.tracker.low_water()) {
+      window = std::max(window, partition.tracker.window());
+      metadata = std::max(metadata, partition.tracker.commit().metadata.size());
+    }
+  }
+  metrics_.offsets(window, metadata);
+  metrics_.partitions(partitions_.size(), consumer_.paused_count());
+  const auto running = std::ranges::count_if(
+      jobs_, [](const auto& entry) { return entry.second->process != nullptr; });
+  metrics_.jobs_in_flight(static_cast<std::size_t>(running));
+  const std::uint64_t free = scratch_.free_bytes();
+  metrics_.scratch_free(free);
+  health_.scratch_ok = free >= config_.min_scratch_bytes;
+}
+
+// Stop taking; what runs may end and is published.
+void Worker::begin_drain() {
+  drain_deadline_ = Clock::now() + milliseconds(config_.drain_grace_ms);
+  health_.draining = true;
+  std::erase_if(jobs_, [](const auto& entry) {
+    const Job& job = *entry.second;
+    const bool idle = job.state == JobState::kWaiting || job.state == JobState::kBackoff ||
+                      (job.state == JobState::kRecording && !job.in_transaction);
+    return idle;
+  });
+  for (auto& [key, job] : jobs_) {
+    if (!job->epoch && job->process) {
+      job->stop_reason = StopReason::kOrphaned;
+      job->process->stop(milliseconds(config_.kill_grace_ms));
+    }
+  }
+  log(LogLevel::kInfo, "draining", {{"jobs", std::to_string(jobs_.size())}});
+}
+
+void Worker::cancel_jobs() {
+  if (std::exchange(is_cancelling_, true)) {
+    return;
+  }
+  log(LogLevel::kWarn, "cancelling the jobs that still run; another worker will do them");
+  drain_deadline_ = std::min(drain_deadline_.value_or(Clock::now()), Clock::now());
+  for (auto& [key, job] : jobs_) {
+    if (job->process && job->stop_reason == StopReason::kNone) {
+      job->stop_reason = StopReason::kDrained;
+      job->process->stop(milliseconds(config_.kill_grace_ms));
+    }
+  }
+}
+
+bool Worker::is_drained() const {
+  if (!drain_deadline_) {
+    return false;
+  }
+  // Once cancelling, an answer that cannot be committed (brokers away) is left to the next owner.
+  const bool is_late = Clock::now() > *drain_deadline_ + milliseconds(config_.kill_grace_ms) * 2;
+  const bool has_process = std::ranges::any_of(
+      jobs_, [](const auto& entry) { return entry.second->process != nullptr; });
+  const bool has_answer =
+      std::ranges::any_of(jobs_, [](const auto& entry) { return entry.second->epoch.has_value(); });
+  return !has_process && ((!has_answer && !pending_) || is_late);
+}
+
+}  // namespace onnxferry

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "pipeline/archive/archive.h"
+#include "pipeline/error.h"
+#include "pipeline/storage/store_config.h"
+
+namespace onnxferry {
+
+enum class LogFormat : std::uint8_t { kText, kJson };
+
+/// Everything that `onnxferry serve` can be told. Loaded once (config_options.h), checked whole,
+/// immutable afterwards.
+struct WorkerConfig {
+  // Kafka
+  std::string brokers = "localhost:9092";
+  std::string group = "onnxferry";
+  std::vector<std::string> request_topics = {"onnxferry.requests"};
+  std::string reply_topic = "onnxferry.replies";
+  /// Whole-match regular expression of the topics that a request may name in kafka_replyTopic. The
+  /// default allows none: a topic chosen by the requester is a write primitive.
+  std::string reply_topic_allow;
+  std::string dlq_topic;                     ///< empty: <request topic>.dlq
+  std::map<std::string, std::string> kafka;  ///< further librdkafka properties
+  int max_reply_bytes = 900'000;             ///< encoded value; below the topic's max.message.bytes
+  int publish_deadline_ms = 60'000;          ///< repeats of a retriable transaction step end here
+
+  // Jobs
+  int max_jobs = 1;              ///< job processes at a time
+  int max_attempts = 3;          ///< starts of one request before it is answered with its failure
+  int retry_backoff_ms = 5'000;  ///< before the second attempt; doubled for each further one
+  int retry_backoff_max_ms = 300'000;
+  int readopt_grace_ms = 60'000;       ///< a job of a revoked partition may run on so long
+  int drain_grace_ms = 25'000;         ///< after SIGTERM, before running jobs are cancelled
+  int kill_grace_ms = 10'000;          ///< between SIGTERM and SIGKILL of a job process
+  std::uint64_t job_memory_bytes = 0;  ///< RLIMIT_DATA of a job process; 0: none
+  std::string scratch = "/var/tmp/onnxferry";
+  std::uint64_t min_scratch_bytes = 1ULL << 30U;  ///< less free space: not ready, no new job
+  std::string onnxruntime_library;                ///< path; empty: search
+  std::vector<std::string> job_command = {"/proc/self/exe", "job"};
+  StoreConfig stores;
+  ArchiveLimits limits;
+
+  // Observation
+  /// All interfaces: in a container the probes and Prometheus come from outside. Nothing here
+  /// changes anything or shows a secret; bind 127.0.0.1:8080 on a shared host, "" for none.
+  std::string http = "0.0.0.0:8080";
+  std::string log_level = "info";
+  LogFormat log_format = LogFormat::kText;
+};
+
+/// Every problem of the configuration as a whole; `field` is the flag without its dashes.
+std::vector<FieldProblem> check_worker_config(const WorkerConfig& config);
+
+/// The librdkafka properties that exactly-once rests on or that have a flag of their own: not to be
+/// passed through. \return why, empty when `property` may be set
+std::string_view why_kafka_property_is_fixed(std::string_view property);
+
+}  // namespace onnxferry

@@ -1,0 +1,147 @@
+#!/usr/bin/env bash
+# tests/run.sh [--only unit|contract|integration]... [--build-dir DIR] [-k EXPRESSION]
+#
+# From a fresh Debian 12 or 13 to a tested build: installs packages (root or sudo), fetches ONNX Runtime and the test
+# servers, builds the preset dev, runs the unit tests, the contract suites against a real S3 server, and the
+# integration tests against a real Kafka broker and a real S3 server. Everything fetched is kept in the cache folder
+# (~/.cache/onnxferry, ~/.cache/onnxferry-tests), so later runs need no network.
+#
+#   --only PHASE      build everything, run only this phase; can be repeated
+#   --build-dir DIR   default: build/dev
+#   -k EXPRESSION     only integration tests whose names match (pytest's -k)
+#   ONNXFERRY_LONG=1  outages and pauses as long as in production (adds minutes)
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+. deploy/packages.sh
+
+build_dir=build/dev phases=() pytest_args=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --only) phases+=("${2:?--only needs unit, contract or integration}"); shift 2 ;;
+    --build-dir) build_dir=${2:?--build-dir needs a directory}; shift 2 ;;
+    -k) pytest_args+=(-k "${2:?-k needs an expression}"); shift 2 ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "unknown argument $1; see tests/run.sh --help" >&2; exit 2 ;;
+  esac
+done
+for phase in "${phases[@]}"; do
+  case $phase in unit | contract | integration) ;; *) echo "unknown phase $phase" >&2; exit 2 ;; esac
+done
+[ ${#phases[@]} -gt 0 ] || phases=(unit contract integration)
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}
+export ONNXFERRY_TEST_CACHE=${ONNXFERRY_TEST_CACHE:-$cache/onnxferry-tests}
+mkdir -p "$ONNXFERRY_TEST_CACHE"
+run_dir=$(mktemp -d "$ONNXFERRY_TEST_CACHE/run.XXXXXX")
+export ONNXFERRY_TEST_RUN_DIR=$run_dir
+
+# Whatever ends this script, no server outlives it: every server keeps its pid file below the run folder.
+stop_servers() {
+  local pid_file
+  while IFS= read -r pid_file; do
+    case $pid_file in
+      */kafka*/pid) tests/tools/kafka-down.sh "$(dirname "$pid_file")" KILL || true ;;
+      */s3/pid) tests/tools/weed-down.sh "$(dirname "$pid_file")" || true ;;
+      */proxy/pid) kill "$(cat "$pid_file")" 2>/dev/null || true ;;
+    esac
+  done < <(find "$run_dir" -maxdepth 3 -name pid)
+  rm -rf "$run_dir"
+}
+trap stop_servers EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+summary=() failures=0
+# phase NAME COMMAND...: run it in a subshell, remember its duration and whether it failed. Must be called plainly, not
+# in a condition: there bash would ignore set -e inside the command.
+phase() {
+  local name=$1 begin=$SECONDS verdict=ok status
+  shift
+  echo "==== $name"
+  set +e
+  (
+    set -e
+    "$@"
+  )
+  status=$?
+  set -e
+  if [ $status != 0 ]; then
+    verdict=FAILED
+    failures=$((failures + 1))
+  fi
+  summary+=("$(printf '%-12s %4d s  %s' "$name" $((SECONDS - begin)) "$verdict")")
+}
+
+finish() {
+  echo "==== summary"
+  printf '%s\n' "${summary[@]}"
+  if [ $failures -gt 0 ]; then
+    echo "tests/run.sh: FAILED"
+    exit 1
+  fi
+  echo "tests/run.sh: install, build, ${phases[*]}: all passed"
+  exit 0
+}
+
+install_everything() {
+  install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+  deploy/get-ort.sh "$cache/onnxferry/ort"
+  local venv=$ONNXFERRY_TEST_CACHE/venv
+  if ! cmp -s tests/tools/requirements.txt "$venv/requirements.txt"; then
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install -q --disable-pip-version-check -r tests/tools/requirements.txt
+    cp tests/tools/requirements.txt "$venv/requirements.txt"
+  fi
+  tests/tools/kafka-jars.sh >/dev/null
+}
+
+build() {
+  cmake --preset dev -B "$build_dir" >"$run_dir/configure.log" || { cat "$run_dir/configure.log"; return 1; }
+  cmake --build "$build_dir"
+}
+
+run_ctest() {
+  ctest --test-dir "$build_dir" --output-on-failure --no-tests=error "$@"
+}
+
+run_contract() {
+  local access_key=testkey secret=testsecret port proxy_port endpoint
+  read -r port proxy_port <<<"$(. tests/tools/lib.sh && free_ports 2)"
+  endpoint=http://127.0.0.1:$port
+  tests/tools/weed-up.sh "$run_dir/s3" "$port" "$access_key" "$secret"
+  # The hash is that of the empty body.
+  curl -sSf -X PUT --aws-sigv4 aws:amz:us-east-1:s3 -u "$access_key:$secret" \
+    -H x-amz-content-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 "$endpoint/contract"
+  python3 tests/tools/faultproxy.py "$proxy_port" "$port" &
+  mkdir "$run_dir/proxy"
+  echo $! >"$run_dir/proxy/pid"
+  for _ in $(seq 100); do
+    curl -sf "http://127.0.0.1:$proxy_port/__fault" >/dev/null && break
+    sleep 0.05
+  done
+  ONNXFERRY_TEST_S3_ENDPOINT=$endpoint ONNXFERRY_TEST_S3_ACCESS_KEY=$access_key \
+    ONNXFERRY_TEST_S3_SECRET_KEY=$secret ONNXFERRY_TEST_S3_BUCKET=contract \
+    ONNXFERRY_TEST_S3_PROXY_ENDPOINT=http://127.0.0.1:$proxy_port run_ctest -L contract
+}
+
+run_integration() {
+  ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry "$ONNXFERRY_TEST_CACHE/venv/bin/python" -B -m pytest \
+    -p no:cacheprovider -q --durations=10 "${pytest_args[@]}" tests/integration
+}
+
+export ONNXRUNTIME_INCLUDE=$cache/onnxferry/ort/include
+export ONNXFERRY_ONNXRUNTIME=$cache/onnxferry/ort/lib/libonnxruntime.so.1
+phase install install_everything
+[ $failures = 0 ] || finish
+phase build build
+[ $failures = 0 ] || finish
+for name in "${phases[@]}"; do
+  case $name in
+    unit) phase unit run_ctest -L unit -j "$(nproc)" ;;
+    contract) phase contract run_contract ;;
+    integration) phase integration run_integration ;;
+  esac
+done
+finish

@@ -1,0 +1,255 @@
+import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ArrayNode;
+import com.fasterxml.jackson.databind.node.ObjectNode;
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Base64;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.PartitionInfo;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+/**
+ * Reads topics with Kafka's own Java client, so that what the tests believe about replies does not come from the
+ * library under test.
+ *
+ * <pre>
+ * Auditor BOOTSTRAP read TOPIC [read_committed|read_uncommitted]   every record up to the end of the log
+ * Auditor BOOTSTRAP group GROUP                                    members, committed offsets and metadata, lag
+ * Auditor BOOTSTRAP create TOPIC[:PARTITIONS]...                   replication factor 1
+ * Auditor BOOTSTRAP -                                              commands from standard input, one a line
+ * </pre>
+ *
+ * Prints one JSON object a line. Each command ends with an object that has "done" or "error"; with a command on the
+ * command line an error also makes the exit status 1.
+ */
+public final class Auditor {
+  private static final ObjectMapper JSON = new ObjectMapper();
+  private static final long LIMIT_SECONDS = 60;
+
+  private final String bootstrap;
+  private final PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+  private Admin admin;
+
+  private Auditor(String bootstrap) {
+    this.bootstrap = bootstrap;
+  }
+
+  public static void main(String[] args) throws Exception {
+    if (args.length < 2) {
+      System.err.println("usage: Auditor BOOTSTRAP read|group|create|- ARGUMENTS");
+      System.exit(2);
+    }
+    Auditor auditor = new Auditor(args[0]);
+    boolean good = true;
+    if (args[1].equals("-")) {
+      BufferedReader lines =
+          new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+      for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        auditor.run(Arrays.asList(line.trim().split("\\s+")));
+      }
+    } else {
+      good = auditor.run(Arrays.asList(args).subList(1, args.length));
+    }
+    auditor.close();
+    System.exit(good ? 0 : 1);
+  }
+
+  private boolean run(List<String> command) {
+    ObjectNode end = JSON.createObjectNode();
+    try {
+      List<String> rest = command.subList(1, command.size());
+      switch (command.get(0)) {
+        case "read":
+          end = read(rest.get(0), rest.size() > 1 ? rest.get(1) : "read_committed");
+          break;
+        case "group":
+          end = group(rest.get(0));
+          break;
+        case "create":
+          end = create(rest);
+          break;
+        default:
+          end.put("error", "unknown command " + command.get(0));
+      }
+    } catch (Exception problem) {
+      Throwable cause = problem instanceof ExecutionException ? problem.getCause() : problem;
+      end.removeAll();
+      Throwable root = cause;
+      while (root.getCause() != null) {
+        root = root.getCause();
+      }
+      end.put("error", root == cause ? cause.toString() : cause + ": " + root);
+    }
+    print(end);
+    return !end.has("error");
+  }
+
+  /** Prints every record below the end offsets, which under read_committed are the last stable ones. */
+  private ObjectNode read(String topic, String isolation) {
+    Map<TopicPartition, Long> written = endOffsets(topic, "read_uncommitted");
+    ObjectNode end = JSON.createObjectNode();
+    int records = 0;
+    try (KafkaConsumer<byte[], byte[]> consumer = consumer(isolation)) {
+      List<TopicPartition> partitions = partitions(consumer, topic);
+      consumer.assign(partitions);
+      consumer.seekToBeginning(partitions);
+      Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
+      long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(LIMIT_SECONDS);
+      // Transaction markers take offsets too, so only the position tells when a partition is finished.
+      while (partitions.stream().anyMatch(p -> consumer.position(p) < ends.get(p))) {
+        if (System.nanoTime() > deadline) {
+          throw new IllegalStateException("end of " + topic + " not reached in time");
+        }
+        for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(50))) {
+          if (record.offset() < ends.get(new TopicPartition(topic, record.partition()))) {
+            print(toJson(record));
+            records++;
+          }
+        }
+      }
+      ArrayNode list = end.putArray("partitions");
+      for (TopicPartition partition : partitions) {
+        ObjectNode item = list.addObject();
+        item.put("partition", partition.partition());
+        item.put("end", ends.get(partition));
+        item.put("written", written.get(partition));
+      }
+    }
+    return end.put("done", "read").put("records", records);
+  }
+
+  private ObjectNode group(String name) throws Exception {
+    ConsumerGroupDescription description =
+        get(admin().describeConsumerGroups(List.of(name)).describedGroups().get(name));
+    Map<TopicPartition, OffsetAndMetadata> committed =
+        get(admin().listConsumerGroupOffsets(name).partitionsToOffsetAndMetadata());
+    for (Map.Entry<TopicPartition, OffsetAndMetadata> entry : committed.entrySet()) {
+      TopicPartition partition = entry.getKey();
+      long end = endOffsets(partition.topic(), "read_committed").get(partition);
+      ObjectNode line = JSON.createObjectNode();
+      line.put("topic", partition.topic()).put("partition", partition.partition());
+      line.put("committed", entry.getValue().offset()).put("metadata", entry.getValue().metadata());
+      print(line.put("end", end).put("lag", end - entry.getValue().offset()));
+    }
+    ObjectNode end = JSON.createObjectNode();
+    end.put("done", "group").put("state", description.groupState().toString());
+    return end.put("members", description.members().size());
+  }
+
+  private ObjectNode create(List<String> topics) throws Exception {
+    List<NewTopic> wanted = new ArrayList<>();
+    for (String topic : topics) {
+      String[] parts = topic.split(":");
+      wanted.add(
+          new NewTopic(parts[0], parts.length > 1 ? Integer.parseInt(parts[1]) : 1, (short) 1));
+    }
+    get(admin().createTopics(wanted).all());
+    return JSON.createObjectNode().put("done", "create");
+  }
+
+  private Map<TopicPartition, Long> endOffsets(String topic, String isolation) {
+    try (KafkaConsumer<byte[], byte[]> consumer = consumer(isolation)) {
+      return consumer.endOffsets(partitions(consumer, topic));
+    }
+  }
+
+  private static List<TopicPartition> partitions(
+      KafkaConsumer<byte[], byte[]> consumer, String topic) {
+    List<TopicPartition> result = new ArrayList<>();
+    for (PartitionInfo info : consumer.partitionsFor(topic)) {
+      result.add(new TopicPartition(topic, info.partition()));
+    }
+    if (result.isEmpty()) {
+      throw new IllegalStateException("no topic " + topic);
+    }
+    result.sort((a, b) -> Integer.compare(a.partition(), b.partition()));
+    return result;
+  }
+
+  private KafkaConsumer<byte[], byte[]> consumer(String isolation) {
+    Properties properties = new Properties();
+    properties.put("bootstrap.servers", bootstrap);
+    properties.put("isolation.level", isolation);
+    properties.put("enable.auto.commit", "false");
+    properties.put("auto.offset.reset", "none");
+    properties.put("allow.auto.create.topics", "false");
+    properties.put("fetch.max.wait.ms", "50");
+    properties.put("default.api.timeout.ms", "20000");
+    properties.put("request.timeout.ms", "10000");
+    ByteArrayDeserializer bytes = new ByteArrayDeserializer();
+    return new KafkaConsumer<>(properties, bytes, new ByteArrayDeserializer());
+  }
+
+  private Admin admin() {
+    if (admin == null) {
+      Map<String, Object> properties = new HashMap<>();
+      properties.put("bootstrap.servers", bootstrap);
+      properties.put("default.api.timeout.ms", "20000");
+      properties.put("request.timeout.ms", "10000");
+      admin = Admin.create(properties);
+    }
+    return admin;
+  }
+
+  private static <T> T get(org.apache.kafka.common.KafkaFuture<T> future) throws Exception {
+    return future.get(LIMIT_SECONDS, TimeUnit.SECONDS);
+  }
+
+  private static ObjectNode toJson(ConsumerRecord<byte[], byte[]> record) {
+    ObjectNode line = JSON.createObjectNode();
+    line.put("topic", record.topic()).put("partition", record.partition());
+    line.put("offset", record.offset()).put("timestamp", record.timestamp());
+    putBytes(line, "key", record.key());
+    ArrayNode headers = line.putArray("headers");
+    for (Header header : record.headers()) {
+      putBytes(headers.addObject().put("name", header.key()), "value", header.value());
+    }
+    putBytes(line, "value", record.value());
+    return line;
+  }
+
+  /** Text as NAME, anything that is not UTF-8 as NAME_base64, null as null. */
+  private static void putBytes(ObjectNode target, String name, byte[] bytes) {
+    if (bytes == null) {
+      target.putNull(name);
+      return;
+    }
+    try {
+      target.put(
+          name, StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes)).toString());
+    } catch (CharacterCodingException notText) {
+      target.put(name + "_base64", Base64.getEncoder().encodeToString(bytes));
+    }
+  }
+
+  private void print(ObjectNode line) {
+    out.println(line);
+    out.flush();
+  }
+
+  private void close() {
+    if (admin != null) {
+      admin.close(Duration.ofSeconds(1));
+    }
+  }
+}

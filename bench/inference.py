@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Inference speed and graph size of an exported directory beside a peer's export of the same model.
+
+    python3 bench/inference.py OURS PEER                  # directories with model.onnx (and config.json)
+    python3 bench/inference.py OURS PEER --nodes [SLIM]   # node counts only; SLIM: the peer's file after onnxslim
+
+Needs numpy and onnxruntime. Both models are open in one process and take turns, run by run, so that whatever
+else the machine does hits both; every figure is the median over all rounds and ratios are peer / ours (above 1:
+ours is faster).
+"""
+
+import argparse
+import json
+import mmap
+import sys
+import time
+from pathlib import Path
+
+# (name, new tokens, past tokens)
+DECODER_CASES = [("prefill 128", 128, 0), ("prefill 512", 512, 0), ("decode at 128", 1, 128), ("decode at 1024", 1, 1024)]
+ENCODER_CASES = [("sequence 32", 32, 0), ("sequence 128", 128, 0)]
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+def model_file(path):
+    path = Path(path)
+    return path if path.is_file() else path / "model.onnx"
+
+
+def read_config(path):
+    config = model_file(path).parent / "config.json"
+    return json.loads(config.read_text()) if config.exists() else {}
+
+
+# --- node counts -----------------------------------------------------------------------------------------------
+
+
+def fields(data, at, end):
+    """(number, wire type, start, end) of each field of the protobuf message in data[at:end]."""
+
+    def varint(at):
+        value = shift = 0
+        while True:
+            byte = data[at]
+            value |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                return value, at
+
+    while at < end:
+        tag, at = varint(at)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            start, (_, at) = at, varint(at)
+        elif wire == 2:
+            length, start = varint(at)
+            at = start + length
+        else:
+            start, at = at, at + {1: 8, 5: 4}[wire]
+        yield number, wire, start, at
+
+
+def graph_nodes(data, at, end):
+    """Operator names of a GraphProto and of the graphs in its nodes' attributes. Weights are not read."""
+    for number, wire, start, stop in fields(data, at, end):
+        if (number, wire) != (1, 2):
+            continue
+        for key, kind, a, b in fields(data, start, stop):
+            if (key, kind) == (4, 2):
+                yield data[a:b].decode()
+            elif (key, kind) == (5, 2):
+                for sub, sub_kind, c, d in fields(data, a, b):
+                    if sub in (6, 11) and sub_kind == 2:
+                        yield from graph_nodes(data, c, d)
+
+
+def count_nodes(path):
+    with open(model_file(path), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        operators = [
+            operator
+            for number, wire, start, end in fields(data, 0, len(data))
+            if (number, wire) == (7, 2)
+            for operator in graph_nodes(data, start, end)
+        ]
+    return len(operators), operators.count("Constant")
+
+
+def print_nodes(ours, peer, slimmed):
+    rows = [("ours", ours), ("peer", peer)] + ([("peer slimmed", slimmed)] if slimmed else [])
+    base = count_nodes(ours)[0]
+    print(f"{'':14s}{'nodes':>8s}{'of them Constant':>18s}{'ours / this':>13s}")
+    for name, path in rows:
+        nodes, constants = count_nodes(path)
+        print(f"{name:14s}{nodes:8d}{constants:18d}{base / nodes:13.2f}")
+
+
+# --- speed -----------------------------------------------------------------------------------------------------
+
+
+def open_session(path, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    start = time.perf_counter()
+    session = onnxruntime.InferenceSession(str(model_file(path)), options, providers=["CPUExecutionProvider"])
+    return session, time.perf_counter() - start
+
+
+def feeds(session, tokens, past, vocab):
+    """The same values for every session that has the same inputs."""
+    import numpy
+
+    result = {}
+    for item in session.get_inputs():
+        # Not seeded by hash(): it differs from process to process.
+        random = numpy.random.default_rng(sum(item.name.encode()))
+        if item.name == "input_ids":
+            result[item.name] = random.integers(1, vocab, (1, tokens))
+        elif item.name == "attention_mask":
+            result[item.name] = numpy.ones((1, past + tokens), numpy.int64)
+        elif item.name == "position_ids":
+            result[item.name] = numpy.arange(past, past + tokens, dtype=numpy.int64)[None]
+        elif item.name == "token_type_ids":
+            result[item.name] = numpy.zeros((1, tokens), numpy.int64)
+        elif item.name.startswith("past_key_values."):
+            shape = (1, item.shape[1], past, item.shape[3])
+            result[item.name] = random.standard_normal(shape).astype(DTYPES[item.type])
+        else:
+            sys.exit(f"no values for graph input {item.name}")
+    return result
+
+
+def run_case(sessions, case, rounds, vocab):
+    """Milliseconds of every run of each session, and the largest difference of their first outputs."""
+    import numpy
+
+    _, tokens, past = case
+    inputs = [feeds(session, tokens, past, vocab) for session in sessions]
+    first = [session.run(None, values)[0] for session, values in zip(sessions, inputs)]  # also warms up
+    times = [[] for _ in sessions]
+    repeats = 3 if tokens > 1 else 10
+    for turn in range(rounds):
+        for _ in range(repeats):
+            for i in range(len(sessions)) if turn % 2 == 0 else reversed(range(len(sessions))):
+                start = time.perf_counter()
+                sessions[i].run(None, inputs[i])
+                times[i].append((time.perf_counter() - start) * 1e3)
+    return times, float(numpy.abs(first[0].astype("float64") - first[1].astype("float64")).max())
+
+
+def print_speed(ours, peer, rounds, threads, vocab):
+    import numpy
+    import onnxruntime
+
+    config = {**read_config(peer), **read_config(ours)}
+    vocab = vocab or config.get("vocab_size") or sys.exit("no vocab_size in config.json: give --vocab")
+    limit = config.get("max_position_embeddings", 1 << 30)
+    opened = [open_session(path, threads) for path in (ours, peer)]
+    sessions = [session for session, _ in opened]
+    has_past = any(item.name.startswith("past_key_values.") for item in sessions[0].get_inputs())
+    print(f"onnxruntime {onnxruntime.__version__}, {threads} threads, {rounds} rounds; median milliseconds")
+    print(f"{'':16s}{'ours':>10s}{'peer':>10s}{'peer / ours':>13s}{'max diff':>11s}")
+    print(f"{'load':16s}{opened[0][1] * 1e3:10.1f}{opened[1][1] * 1e3:10.1f}{opened[1][1] / opened[0][1]:13.2f}")
+    for case in DECODER_CASES if has_past else ENCODER_CASES:
+        if case[1] + case[2] > limit:
+            print(f"{case[0]:16s} left out: the model has {limit} positions")
+            continue
+        times, difference = run_case(sessions, case, rounds, vocab)
+        a, b = (float(numpy.median(values)) for values in times)
+        print(f"{case[0]:16s}{a:10.2f}{b:10.2f}{b / a:13.2f}{difference:11.1e}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ours", help="directory (or .onnx file) that onnxferry wrote")
+    parser.add_argument("peer", help="directory (or .onnx file) that another tool wrote from the same checkpoint")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--vocab", type=int, help="token ids are below it (default: config.json's vocab_size)")
+    parser.add_argument("--nodes", nargs="?", const="", metavar="SLIM", help="print node counts instead of speed")
+    args = parser.parse_args()
+    if args.nodes is not None:
+        print_nodes(args.ours, args.peer, args.nodes)
+    else:
+        print_speed(args.ours, args.peer, args.rounds, args.threads, args.vocab)
+
+
+if __name__ == "__main__":
+    main()

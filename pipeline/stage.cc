@@ -48,14 +48,18 @@ Error to_error() {
   }
 }
 
-}  // namespace
-
-void rethrow_as_error(Stage stage) {
+Error named_error(Stage stage) {
   Error error = to_error();
   if (!error.stage()) {
     error.set_stage(stage);
   }
-  throw error;
+  return error;
+}
+
+}  // namespace
+
+void rethrow_as_error(Stage stage) {
+  throw named_error(stage);
 }
 
 }  // namespace stage_detail

@@ -86,7 +86,7 @@ Value self_attention(GraphBuilder& g,
   const AttentionSpec spec{.num_heads = config.num_attention_heads,
                            .num_key_value_heads = config.num_attention_heads,
                            .head_dim = config.hidden_size / config.num_attention_heads};
-  return encoder_attention(g, query, keys, values, mask, spec, ScaleOn::kScores);
+  return encoder_attention(g, query, keys, values, mask, spec);
 }
 
 // dense → + residual → LayerNorm, under `key`

@@ -65,8 +65,9 @@ Value attention(GraphBuilder& g,
   const Value values = project(x, "v_lin");
   const AttentionSpec spec{.num_heads = config.n_heads,
                            .num_key_value_heads = config.n_heads,
-                           .head_dim = config.dim / config.n_heads};
-  return project(encoder_attention(g, query, keys, values, mask, spec, ScaleOn::kQuery), "out_lin");
+                           .head_dim = config.dim / config.n_heads,
+                           .scale_on = ScaleOn::kQuery};
+  return project(encoder_attention(g, query, keys, values, mask, spec), "out_lin");
 }
 
 Value feed_forward(GraphBuilder& g,

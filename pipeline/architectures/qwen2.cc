@@ -194,15 +194,13 @@ void language_model_head(GraphBuilder& g,
                          const Value& x,
                          const Value& input_ids) {
   const auto scope = g.scope("lm_head");
+  const std::string table = config.prefix + "embed_tokens";
   const Value logits =
       config.tie_word_embeddings
           ? tied_head(g,
                       x,
                       input_ids,
-                      config.prefix + "embed_tokens",
-                      config.vocab_size,
-                      config.hidden_size,
-                      "")
+                      {.key = table, .rows = config.vocab_size, .size = config.hidden_size})
           : linear(g, x, "lm_head", config.hidden_size, config.vocab_size, Bias::kNo);
   g.output("logits", logits, {"batch_size", "sequence_length", config.vocab_size});
 }

@@ -60,19 +60,18 @@ Value encoder_attention(GraphBuilder& g,
                         const Value& key,
                         const Value& value,
                         const Value& mask,
-                        const AttentionSpec& spec,
-                        ScaleOn scale_on) {
+                        const AttentionSpec& spec) {
   const Value shape = g.ints({0, 0, spec.num_heads, spec.head_dim});
   const Value divisor =
       g.float_scalar(static_cast<float>(std::sqrt(static_cast<double>(spec.head_dim))));
   Value q = g.Transpose(g.Reshape(query, shape), {0, 2, 1, 3});
   const Value k = g.Transpose(g.Reshape(key, shape), {0, 2, 3, 1});
   const Value v = g.Transpose(g.Reshape(value, shape), {0, 2, 1, 3});
-  if (scale_on == ScaleOn::kQuery) {
+  if (spec.scale_on == ScaleOn::kQuery) {
     q = g.Div(q, divisor);
   }
   Value scores = g.MatMul(q, k);
-  if (scale_on == ScaleOn::kScores) {
+  if (spec.scale_on == ScaleOn::kScores) {
     scores = g.Div(scores, divisor);
   }
   const Value weights = g.Softmax(g.Add(scores, mask));

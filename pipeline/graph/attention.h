@@ -29,11 +29,16 @@ Value causal_mask(GraphBuilder& g,
 /// attention fusion looks for (Unsqueeze, Unsqueeze, Cast, Sub, Mul).
 Value padding_mask(GraphBuilder& g, const Value& attention_mask);
 
+/// Where an encoder applies 1 / √head_dim: transformers' classes differ, and float16 rounding with
+/// them.
+enum class ScaleOn : std::uint8_t { kScores, kQuery };
+
 struct AttentionSpec {
   std::int64_t num_heads = 0;
   std::int64_t num_key_value_heads = 0;
   std::int64_t head_dim = 0;
-  double scale = 1.0;  ///< of the scores
+  double scale = 1.0;                   ///< of the scores; decoders
+  ScaleOn scale_on = ScaleOn::kScores;  ///< encoders
 };
 
 /// Causal attention of grouped heads. No key or value is repeated: the query heads of a group
@@ -63,13 +68,11 @@ Value split_heads(GraphBuilder& g, const Value& x, std::int64_t heads, std::int6
 ///
 /// \param query, key, value  [B, S, num_heads * head_dim], biases added
 /// \param mask               additive, from padding_mask
-enum class ScaleOn : std::uint8_t { kScores, kQuery };
 Value encoder_attention(GraphBuilder& g,
                         const Value& query,
                         const Value& key,
                         const Value& value,
                         const Value& mask,
-                        const AttentionSpec& spec,
-                        ScaleOn scale_on);
+                        const AttentionSpec& spec);
 
 }  // namespace onnxferry

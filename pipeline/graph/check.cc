@@ -12,7 +12,8 @@ namespace onnxferry {
 
 namespace {
 
-/// The linked onnx library may be older than the model's opset; what it does not know it cannot check.
+/// The linked onnx library may be older than the model's opset; what it does not know it cannot
+/// check.
 bool is_known_opset(const onnx::ModelProto& model) {
   const auto& versions = onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map();
   return model.opset_import(0).version() <= versions.at("").second;

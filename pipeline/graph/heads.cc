@@ -60,8 +60,13 @@ void masked_lm_head(GraphBuilder& g,
                     std::int64_t vocab_size) {
   const auto logits = [&] {
     if (table.is_tied) {
-      return tied_head(
-          g, transformed, input_ids, table.table_key, vocab_size, hidden_size, table.bias_key);
+      return tied_head(g,
+                       transformed,
+                       input_ids,
+                       {.key = table.table_key,
+                        .rows = vocab_size,
+                        .size = hidden_size,
+                        .bias_key = table.bias_key});
     }
     const std::string weight = std::string(table.decoder_key) + ".weight";
     return g.Add(g.MatMul(transformed, g.transposed_weight(weight, {vocab_size, hidden_size})),

@@ -71,7 +71,7 @@ Value linear(GraphBuilder& g,
              std::int64_t in,
              std::int64_t out,
              Bias bias) {
-  const Value product = g.MatMul(x, g.transposed_weight(with(key, ".weight"), {out, in}));
+  Value product = g.MatMul(x, g.transposed_weight(with(key, ".weight"), {out, in}));
   if (bias == Bias::kNo) {
     return product;
   }
@@ -130,19 +130,14 @@ Value activation(GraphBuilder& g,
   config.refuse(config_key, "this activation is not implemented");
 }
 
-Value tied_head(GraphBuilder& g,
-                const Value& x,
-                const Value& ids,
-                std::string_view table_key,
-                std::int64_t rows,
-                std::int64_t size,
-                std::string_view bias_key) {
-  const Value flat = g.Reshape(x, g.ints({-1, size}));
-  Value logits = g.GemmTransB(flat, g.weight(with(table_key, ".weight"), {rows, size}), nullptr);
-  if (!bias_key.empty()) {
-    logits = g.Add(logits, g.weight(bias_key, {rows}));
+Value tied_head(GraphBuilder& g, const Value& x, const Value& ids, const TiedTable& table) {
+  const Value flat = g.Reshape(x, g.ints({-1, table.size}));
+  const Value weight = g.weight(with(table.key, ".weight"), {table.rows, table.size});
+  Value logits = g.GemmTransB(flat, weight, nullptr);
+  if (!table.bias_key.empty()) {
+    logits = g.Add(logits, g.weight(table.bias_key, {table.rows}));
   }
-  return g.Reshape(logits, g.Concat({g.Shape(ids), g.ints({rows})}, 0));
+  return g.Reshape(logits, g.Concat({g.Shape(ids), g.ints({table.rows})}, 0));
 }
 
 }  // namespace onnxferry

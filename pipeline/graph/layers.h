@@ -55,14 +55,16 @@ Value activation(GraphBuilder& g,
                  std::string_view config_key,
                  std::string_view when_absent);
 
-/// Logits over the vocabulary from a table that an embedding shares: Gemm(transB) without a copy of
-/// the table. x [B, S, H] → [B, S, rows]. `ids` supplies B and S; `bias_key` may be empty.
-Value tied_head(GraphBuilder& g,
-                const Value& x,
-                const Value& ids,
-                std::string_view table_key,
-                std::int64_t rows,
-                std::int64_t size,
-                std::string_view bias_key);
+/// An embedding's table that a head shares.
+struct TiedTable {
+  std::string_view key;  ///< without ".weight"
+  std::int64_t rows = 0;
+  std::int64_t size = 0;
+  std::string_view bias_key;  ///< may be empty
+};
+
+/// Logits over the vocabulary from a shared table: Gemm(transB) without a copy of it.
+/// x [B, S, size] → [B, S, rows]. `ids` supplies B and S.
+Value tied_head(GraphBuilder& g, const Value& x, const Value& ids, const TiedTable& table);
 
 }  // namespace onnxferry

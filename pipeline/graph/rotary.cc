@@ -29,44 +29,27 @@ std::vector<float> default_frequencies(double theta, std::int64_t dim) {
   return result;
 }
 
-/// What the scaling object says, whatever spelling the config uses.
-struct ScalingSource {
-  std::optional<ModelConfig> object;
-  std::string type = "default";
-  double theta = 10000.0;
+/// What a reader of one rope type looks at.
+struct RopeSource {
+  const ModelConfig& config;
+  const ModelConfig& scaling;  ///< rope_scaling or rope_parameters
+  double theta;
 };
 
-ScalingSource find_scaling(const ModelConfig& config, double default_theta) {
-  ScalingSource source;
-  source.theta = config.number("rope_theta", default_theta);
-  source.object = config.find_object("rope_scaling");
-  if (const auto v5 = config.find_object("rope_parameters")) {
-    source.theta = v5->number("rope_theta", source.theta);
-    source.object = v5;
-  }
-  if (source.object) {
-    const auto old_name =
-        source.object->find_text("type");  // kept by transformers, wins over rope_type
-    const auto name = source.object->find_text("rope_type");
-    source.type = old_name ? *old_name : name.value_or("default");
-  }
-  return source;
-}
-
-void read_linear(const ScalingSource& source, RopeConfig& rope) {
-  const double factor = source.object->number("factor");
+void read_linear(const RopeSource& source, RopeConfig& rope) {
+  const double factor = source.scaling.number("factor");
   for (float& value : rope.frequencies) {
     value /= static_cast<float>(factor);
   }
 }
 
-void read_dynamic(const ModelConfig& config, const ScalingSource& source, RopeConfig& rope) {
+void read_dynamic(const RopeSource& source, RopeConfig& rope) {
   rope.kind = RopeConfig::Kind::kDynamic;
   rope.theta = source.theta;
-  rope.factor = source.object->number("factor");
+  rope.factor = source.scaling.number("factor");
   // transformers ignores rope_scaling.original_max_position_embeddings here and says so in a TODO.
-  static_cast<void>(source.object->find_integer("original_max_position_embeddings"));
-  rope.original_length = config.dimension("max_position_embeddings");
+  static_cast<void>(source.scaling.find_integer("original_max_position_embeddings"));
+  rope.original_length = source.config.dimension("max_position_embeddings");
 }
 
 double yarn_scale(double factor, double mscale) {
@@ -85,8 +68,8 @@ double yarn_attention_factor(const ModelConfig& scaling, double factor) {
              : yarn_scale(factor, 1);
 }
 
-void read_yarn(const ModelConfig& config, const ScalingSource& source, RopeConfig& rope) {
-  const ModelConfig& scaling = *source.object;
+void read_yarn(const RopeSource& source, RopeConfig& rope) {
+  const ModelConfig& scaling = source.scaling;
   const double factor = scaling.number("factor");
   rope.attention_factor = yarn_attention_factor(scaling, factor);
   const auto or_default = [](std::optional<double> value, double otherwise) {
@@ -96,7 +79,7 @@ void read_yarn(const ModelConfig& config, const ScalingSource& source, RopeConfi
   const double beta_slow = or_default(scaling.find_number("beta_slow"), 1);
   const bool truncate = scaling.boolean("truncate", true);
   const std::int64_t length = scaling.integer("original_max_position_embeddings",
-                                              config.dimension("max_position_embeddings"));
+                                              source.config.dimension("max_position_embeddings"));
   const auto dim = static_cast<double>(rope.rotary_dim);
   const auto correction_dim = [&](double rotations) {
     return dim * std::log(static_cast<double>(length) / (rotations * 2 * std::numbers::pi)) /
@@ -126,8 +109,8 @@ void read_yarn(const ModelConfig& config, const ScalingSource& source, RopeConfi
   }
 }
 
-void read_longrope(const ModelConfig& config, const ScalingSource& source, RopeConfig& rope) {
-  const ModelConfig& scaling = *source.object;
+void read_longrope(const RopeSource& source, RopeConfig& rope) {
+  const ModelConfig& scaling = source.scaling;
   rope.kind = RopeConfig::Kind::kLongRope;
   const auto half = static_cast<std::size_t>(rope.rotary_dim / 2);
   const auto factors = [&](std::string_view key) {
@@ -139,9 +122,9 @@ void read_longrope(const ModelConfig& config, const ScalingSource& source, RopeC
   };
   const std::vector<double> short_factors = factors("short_factor");
   const std::vector<double> long_factors = factors("long_factor");
-  const std::int64_t max_length = config.dimension("max_position_embeddings");
+  const std::int64_t max_length = source.config.dimension("max_position_embeddings");
   double factor = scaling.number("factor", 1);
-  const auto original = config.find_integer("original_max_position_embeddings");
+  const auto original = source.config.find_integer("original_max_position_embeddings");
   if (original && *original > 0) {
     factor = static_cast<double>(max_length) / static_cast<double>(*original);
   } else if (!scaling.has("factor")) {
@@ -161,9 +144,8 @@ void read_longrope(const ModelConfig& config, const ScalingSource& source, RopeC
   }
 }
 
-void read_llama3(const ModelConfig& config, const ScalingSource& source, RopeConfig& rope) {
-  static_cast<void>(config);
-  const ModelConfig& scaling = *source.object;
+void read_llama3(const RopeSource& source, RopeConfig& rope) {
+  const ModelConfig& scaling = source.scaling;
   const double factor = scaling.number("factor");
   const double low = scaling.number("low_freq_factor");
   const double high = scaling.number("high_freq_factor");
@@ -222,39 +204,44 @@ Value current_frequencies(GraphBuilder& g, const RopeConfig& rope, const Value& 
 RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta) {
   struct Reader {
     std::string_view type;
-    void (*read)(const ModelConfig&, const ScalingSource&, RopeConfig&);
+    void (*read)(const RopeSource&, RopeConfig&);
   };
   static constexpr std::array kReaders = {
-      Reader{"linear",
-             [](const ModelConfig&, const ScalingSource& source, RopeConfig& rope) {
-               read_linear(source, rope);
-             }},
+      Reader{"default", [](const RopeSource&, RopeConfig&) {}},
+      Reader{"linear", read_linear},
       Reader{"dynamic", read_dynamic},
       Reader{"yarn", read_yarn},
       Reader{"longrope", read_longrope},
       Reader{"llama3", read_llama3},
   };
-  const ScalingSource source = find_scaling(config, default_theta);
-  if (source.theta <= 0) {
+  double theta = config.number("rope_theta", default_theta);
+  const auto v5 = config.find_object("rope_parameters");  // transformers 5 puts theta in here, too
+  const auto scaling = v5 ? v5 : config.find_object("rope_scaling");
+  if (v5) {
+    theta = v5->number("rope_theta", theta);
+  }
+  if (theta <= 0) {
     config.refuse("rope_theta", "expected a positive number");
   }
-  RopeConfig rope;
-  rope.rotary_dim = head_dim;
   if (head_dim % 2 != 0) {
     throw Error(
         ErrorCode::kUnsupportedModel, "rotary embeddings need an even head_dim", "head_dim");
   }
-  rope.frequencies = default_frequencies(source.theta, head_dim);
-  if (source.type == "default") {
+  RopeConfig rope;
+  rope.rotary_dim = head_dim;
+  rope.frequencies = default_frequencies(theta, head_dim);
+  if (!scaling) {
     return rope;
   }
-  const auto* const reader = std::ranges::find(kReaders, source.type, &Reader::type);
+  const auto new_name = scaling->find_text("rope_type");
+  const std::string type =
+      scaling->text("type", new_name.value_or("default"));  // "type" wins in transformers
+  const auto* const reader = std::ranges::find(kReaders, type, &Reader::type);
   if (reader == kReaders.end()) {
-    source.object->refuse(
-        source.object->has("type") ? "type" : "rope_type",
-        "known rope types are default, linear, dynamic, yarn, longrope and llama3");
+    scaling->refuse(scaling->has("type") ? "type" : "rope_type",
+                    "known rope types are default, linear, dynamic, yarn, longrope and llama3");
   }
-  reader->read(config, source, rope);
+  reader->read({config, *scaling, theta}, rope);
   return rope;
 }
 

@@ -147,11 +147,11 @@ void print_summary(const ExportReport& report) {
         "already exported from the same source with the same options (--overwrite does it "
         "again)\n");
   }
-  fmt::print("{}: {}, {}, {} million parameters, verified: {}\n",
+  fmt::print("{}: {}, {}, {} parameters, verified: {}\n",
              report.output_uri,
              report.model_type,
              report.task,
-             report.parameters / 1'000'000,
+             report.parameters,
              report.verification.level);
   std::vector<FileReport> files = report.files;
   std::ranges::sort(files, {}, &FileReport::name);

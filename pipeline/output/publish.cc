@@ -27,6 +27,7 @@ std::string_view content_type(std::string_view name) {
 
 std::string checksums(const std::vector<FileReport>& files) {
   std::vector<const FileReport*> sorted;
+  sorted.reserve(files.size());
   for (const FileReport& file : files) {
     sorted.push_back(&file);
   }
@@ -93,7 +94,18 @@ void Publisher::throw_conflict(std::string_view what, std::string_view owner) co
 }
 
 std::optional<Publisher::Manifest> Publisher::read_manifest(StageScope& scope) {
-  const auto text = store_.get(key(kManifestName), kMaxManifestBytes, scope);
+  const auto text = [&] {
+    try {
+      return store_.get(key(kManifestName), kMaxManifestBytes, scope);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kSourceNotFound) {
+        throw;
+      }
+      // A store calls a bucket that it cannot read from a missing source; here it is the
+      // destination's.
+      throw Error(ErrorCode::kDestinationNotFound, error.message(), destination_.to_string());
+    }
+  }();
   if (!text) {
     return std::nullopt;
   }

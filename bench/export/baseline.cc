@@ -14,7 +14,7 @@
 namespace onnxferry::bench {
 namespace {
 
-constexpr std::size_t kPiece = std::size_t{8} << 20;
+constexpr std::size_t kPiece = std::size_t{1} << 20;
 
 void require(bool condition, const char* what) {
   if (!condition) {

@@ -33,7 +33,9 @@ struct Flags {
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
-  return values.at(values.size() / 2);
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 != 0 ? values.at(middle)
+                                : (values.at(middle - 1) + values.at(middle)) / 2;
 }
 
 std::uint64_t bytes_below(const fs::path& directory) {

@@ -24,7 +24,7 @@ struct PlannedFile {
 };
 
 /// Write planned files, each front to back, reading every source tensor as the segments ask for it.
-/// Two threads: this one evaluates and writes, the other hashes each 8 MiB buffer while it is
+/// Two threads: this one evaluates and writes, the other hashes each 1 MiB buffer while it is
 /// written. A file that fits in one buffer needs no thread. Files are created with mode 0600 and
 /// get 0644 when they are complete; a file that exists already is an error.
 ///

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>  // must come before highway.h
 #include <hwy/highway.h>
 
@@ -232,6 +233,14 @@ HWY_INLINE void transpose_blocks(const std::byte* in,
   const std::size_t rows = tile.rows - tile.rows % kSide;
   const std::size_t columns = tile.columns - tile.columns % kSide;
   for (std::size_t r = 0; r < rows; r += kSide) {
+    // Rows are too far apart for the processor to see the pattern by itself.
+    if (r + 3 * kSide <= rows) {
+      for (std::size_t i = 2 * kSide; i < 3 * kSide; ++i) {
+        const std::byte* const ahead = in + (r + i) * tile.in_pitch;
+        hwy::Prefetch(ahead);
+        hwy::Prefetch(ahead + tile.columns * sizeof(T) - 1);
+      }
+    }
     for (std::size_t c = 0; c < columns; c += kSide) {
       block(in + r * tile.in_pitch + c * sizeof(T),
             out + c * tile.out_pitch + r * sizeof(T),

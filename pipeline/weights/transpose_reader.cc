@@ -1,9 +1,9 @@
 // Every Linear weight comes through here: [out, in] in the checkpoint, [in, out] in the graph.
 //
 // The output is wanted front to back, that is column by column of the stored matrix. So the matrix
-// is taken in strips of columns that fit in memory (one strip, for most), and a strip is transposed
-// tile by tile: 64 bytes of 256 rows, so that every cache line of the strip is read once, into a
-// tile that stays in the first-level cache, and from there converted into the output.
+// is taken in strips of columns that fit in memory (one strip, for most). Of a strip, a panel of
+// columns is transposed at a time, as wide as a cache line, so that every line of the strip is read
+// once; from the panel each column is converted into the output, in pieces of any size.
 
 #include <algorithm>
 #include <cstring>
@@ -20,8 +20,7 @@ using TransposeFunction = void (*)(const std::byte* in,
                                    std::byte* out,
                                    const kernels::TileShape& tile);
 
-constexpr std::size_t kLine = 64;  // bytes of one stored row in a tile
-constexpr std::size_t kTileRows = 256;
+constexpr std::size_t kLine = 64;  // bytes of one stored row in a panel
 // One read costs about as much as copying this much: a smaller gap is read along with the rest.
 constexpr std::int64_t kGapWorthReading = 4096;
 constexpr std::size_t kChunk = std::size_t{1} << 20;
@@ -57,52 +56,55 @@ class TransposeReader : public Reader {
         out_item_(item_bytes(target.dtype)),
         transpose_(find_transpose(item_)),
         convert_(find_convert(view.dtype, target.dtype)),
-        target_(target),
-        is_plain_(view.dtype == target.dtype),
-        strip_memory_(context.pool, set_sizes(view)) {}
+        overflow_(target.overflow),
+        strip_memory_(context.pool, set_sizes(view)),
+        panel_memory_(context.pool, panel_columns_ * panel_pitch_) {}
 
   void read(std::span<std::byte> out) override {
     while (!out.empty()) {
-      const std::size_t count = out.size() / out_item_;
-      if (!holds(column_, row_)) {
+      if (!holds(strip_)) {
         load_strip();
+        panel_ = {};
       }
-      Area area{column_, 1, row_, 0};
-      if (row_ == 0 && strip_.rows == rows_ && count >= rows_) {
-        area.rows = rows_;
-        area.columns = std::min(count / rows_, strip_.first_column + strip_.columns - column_);
-        column_ += area.columns;
-      } else {  // a part of one column, at an edge of the caller's memory
-        area.rows = std::min(strip_.first_row + strip_.rows - row_, count);
-        row_ += area.rows;
-        column_ += row_ / rows_;
-        row_ %= rows_;
+      if (!holds(panel_)) {
+        fill_panel();
       }
-      transpose(area, out.data());
-      out = out.subspan(area.rows * area.columns * out_item_);
+      const std::size_t count =
+          std::min(panel_.first_row + panel_.rows - row_, out.size() / out_item_);
+      const std::byte* const from = panel_memory_.bytes().data() +
+                                    (column_ - panel_.first_column) * panel_pitch_ +
+                                    (row_ - panel_.first_row) * item_;
+      convert_(from, out.data(), count, overflow_);
+      out = out.subspan(count * out_item_);
+      row_ += count;
+      column_ += row_ / rows_;
+      row_ %= rows_;
     }
   }
 
  private:
-  /// Fixes the matrix and the largest strip; returns the strip's bytes.
+  /// Fixes the matrix, the largest strip and its panels; returns the strip's bytes.
   std::size_t set_sizes(const RecipeNode& view) {
     const ViewLayout layout = merge_dims(view);
     columns_ = static_cast<std::size_t>(layout.dims[0].size);
     rows_ = static_cast<std::size_t>(layout.dims[1].size);
     pitch_ = static_cast<std::size_t>(layout.dims[1].stride);
-    EXPORT_CHECK(rows_ > 0 && columns_ > 0, "a transpose of nothing is never read");
     const std::size_t budget = std::max<std::size_t>(context_.limits.strip_bytes / item_, 1);
     strip_rows_ = std::min(rows_, budget);
     strip_columns_ = std::min(columns_, std::max<std::size_t>(budget / rows_, 1));
-    const std::size_t line = kLine / item_;
+    const std::size_t line = std::max<std::size_t>(kLine / item_, 1);
     if (strip_columns_ < columns_ && strip_columns_ > line) {
       strip_columns_ -= strip_columns_ % line;
     }
+    panel_columns_ = std::min(line, strip_columns_);
+    // One line more than needed: columns a power of two apart would share few places in the cache.
+    panel_pitch_ = (strip_rows_ * item_ + kLine - 1) / kLine * kLine + kLine;
     return strip_rows_ * strip_columns_ * item_;
   }
 
-  [[nodiscard]] bool holds(std::size_t column, std::size_t row) const {
-    return column - strip_.first_column < strip_.columns && row - strip_.first_row < strip_.rows;
+  /// Whether the next element is in the area.
+  [[nodiscard]] bool holds(const Area& area) const {
+    return column_ - area.first_column < area.columns && row_ - area.first_row < area.rows;
   }
 
   /// Read the strip at the current position. Its rows lie one after the other in memory.
@@ -146,30 +148,15 @@ class TransposeReader : public Reader {
     context_.source.read(tensor_, first * item_, memory.first(elements * item_));
   }
 
-  /// Transpose and convert an area of the strip; `out` gets its columns one after the other.
-  void transpose(const Area& area, std::byte* out) {
-    const std::size_t strip_pitch = strip_.columns * item_;
-    const std::byte* const strip = strip_memory_.bytes().data() +
-                                   (area.first_row - strip_.first_row) * strip_pitch +
-                                   (area.first_column - strip_.first_column) * item_;
-    const std::size_t out_pitch = area.rows * out_item_;
-    for (std::size_t column = 0; column < area.columns; column += kLine / item_) {
-      const std::size_t columns = std::min(kLine / item_, area.columns - column);
-      for (std::size_t row = 0; row < area.rows; row += kTileRows) {
-        const std::size_t rows = std::min(kTileRows, area.rows - row);
-        const std::byte* const from = strip + row * strip_pitch + column * item_;
-        std::byte* const to = out + column * out_pitch + row * out_item_;
-        if (is_plain_) {
-          transpose_(from, to, {rows, columns, strip_pitch, out_pitch});
-          continue;
-        }
-        const std::size_t tile_pitch = kTileRows * item_;
-        transpose_(from, tile_.data(), {rows, columns, strip_pitch, tile_pitch});
-        for (std::size_t i = 0; i < columns; ++i) {
-          convert_(tile_.data() + i * tile_pitch, to + i * out_pitch, rows, target_.overflow);
-        }
-      }
-    }
+  /// Transpose the columns from the current one on, as many as a panel has.
+  void fill_panel() {
+    const std::size_t skipped = column_ - strip_.first_column;
+    panel_ = strip_;
+    panel_.first_column = column_;
+    panel_.columns = std::min(panel_columns_, strip_.columns - skipped);
+    transpose_(strip_memory_.bytes().data() + skipped * item_,
+               panel_memory_.bytes().data(),
+               {panel_.rows, panel_.columns, strip_.columns * item_, panel_pitch_});
   }
 
   const TensorInfo& tensor_;
@@ -179,20 +166,22 @@ class TransposeReader : public Reader {
   std::size_t out_item_;
   TransposeFunction transpose_;
   kernels::ConvertFunction convert_;
-  TargetType target_;
-  bool is_plain_;
+  kernels::Overflow overflow_;
   // Of the stored matrix, in elements.
   std::size_t columns_ = 0;
   std::size_t rows_ = 0;
   std::size_t pitch_ = 0;
   std::size_t strip_columns_ = 0;
   std::size_t strip_rows_ = 0;
+  std::size_t panel_columns_ = 0;
+  std::size_t panel_pitch_ = 0;  ///< bytes
   BufferPool::Loan strip_memory_;
+  BufferPool::Loan panel_memory_;
   Area strip_;
+  Area panel_;
   // The next element to hand out.
   std::size_t column_ = 0;
   std::size_t row_ = 0;
-  alignas(kLine) std::array<std::byte, kLine * kTileRows> tile_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "pipeline/weights/evaluate.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -165,7 +166,8 @@ void expect_same(const Bytes& actual, const Bytes& expected, Dtype dtype) {
     float b = 0;
     std::memcpy(&a, &actual[i], sizeof(a));
     std::memcpy(&b, &expected[i], sizeof(b));
-    RC_ASSERT((std::isnan(a) && std::isnan(b)) || std::memcmp(&a, &b, sizeof(a)) == 0);
+    RC_ASSERT((std::isnan(a) && std::isnan(b)) ||
+              std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b));
   }
 }
 
@@ -206,40 +208,45 @@ Recipe random_view(const TensorInfo& tensor) {
   return view(tensor, offset, shape, strides);
 }
 
+Recipe random_binary(const Recipe& source) {
+  const auto op = static_cast<BinaryOp>(pick(0, 2));
+  const auto dims = static_cast<std::ptrdiff_t>(source->shape.size());
+  const Shape trailing(source->shape.end() - pick(0, static_cast<int>(dims)), source->shape.end());
+  const Recipe right =
+      generate(Dtype::kInt32, trailing, [](std::uint64_t first, std::span<std::byte> out) {
+        for (std::size_t i = 0; i < out.size() / 4; ++i) {
+          const auto value = static_cast<std::int32_t>(first + i + 1);
+          std::memcpy(out.data() + i * 4, &value, 4);
+        }
+      });
+  return binary(op, source, right);
+}
+
+Recipe random_concat(const Recipe& source) {
+  if (source->shape.empty()) {
+    return source;
+  }
+  std::vector<Recipe> parts{source, source};
+  parts.insert(parts.begin() + pick(0, 2),
+               literal(source->dtype,
+                       source->shape,
+                       std::string(byte_size(source), static_cast<char>(pick(0, 255)))));
+  return concat(parts);
+}
+
 Recipe random_recipe(const TensorInfo& tensor, int depth) {
-  const Recipe source = depth > 0 ? random_recipe(tensor, depth - 1)
-                                  : (pick(0, 2) == 0 ? view(tensor) : random_view(tensor));
+  Recipe source = depth > 0 ? random_recipe(tensor, depth - 1)
+                            : (pick(0, 2) == 0 ? view(tensor) : random_view(tensor));
   const Dtype dtype = *rc::gen::element(Dtype::kFloat16, Dtype::kBFloat16, Dtype::kFloat32);
   switch (pick(0, 5)) {
     case 0:
       return cast(source, dtype, pick(0, 1) == 1);
     case 1:
       return affine(source, 0.5, 1);
-    case 2: {
-      const auto op = static_cast<BinaryOp>(pick(0, 2));
-      const auto dims = static_cast<std::ptrdiff_t>(source->shape.size());
-      const Shape trailing(source->shape.end() - pick(0, static_cast<int>(dims)),
-                           source->shape.end());
-      const Recipe right =
-          generate(Dtype::kInt32, trailing, [](std::uint64_t first, std::span<std::byte> out) {
-            for (std::size_t i = 0; i < out.size() / 4; ++i) {
-              const auto value = static_cast<std::int32_t>(first + i + 1);
-              std::memcpy(out.data() + i * 4, &value, 4);
-            }
-          });
-      return binary(op, source, right);
-    }
-    case 3: {
-      if (source->shape.empty()) {
-        return source;
-      }
-      std::vector<Recipe> parts{source, source};
-      parts.insert(parts.begin() + pick(0, 2),
-                   literal(source->dtype,
-                           source->shape,
-                           std::string(byte_size(source), static_cast<char>(pick(0, 255)))));
-      return concat(parts);
-    }
+    case 2:
+      return random_binary(source);
+    case 3:
+      return random_concat(source);
     default:
       return source;
   }
@@ -297,7 +304,7 @@ TEST(EvaluateTranspose, ReadsRowSegmentsOfALargeMatrixExactlyOnce) {
   const MemoryTensor tensor = MemoryTensor::random(Dtype::kFloat16, {9, 9600});
   const Recipe recipe = cast(transpose(view(tensor.info)), Dtype::kFloat32);
   EvaluationLimits limits;
-  limits.strip_bytes = 9 * 3200 * sizeof(std::uint16_t);
+  limits.strip_bytes = std::size_t{9} * 3200 * sizeof(std::uint16_t);
   EXPECT_EQ(run(recipe, tensor, limits), model(recipe, tensor.bytes()));
   EXPECT_EQ(tensor.reads.size(), 27U);
   EXPECT_EQ(bytes_read(tensor), tensor.info.bytes);
@@ -319,7 +326,7 @@ TEST(EvaluateTranspose, SplitsRowsWhenOneColumnIsLargerThanAStrip) {
   limits.strip_bytes = 400;
   EXPECT_EQ(run(recipe, tensor, limits, 700), model(recipe, tensor.bytes()));
   for (const auto& read : tensor.reads) {
-    EXPECT_LE(read.bytes, 100 * 3 * sizeof(float));
+    EXPECT_LE(read.bytes, std::size_t{300} * sizeof(float));
   }
 }
 
@@ -341,7 +348,7 @@ TEST(EvaluateView, GathersFromATensorLargerThanTheCache) {
   const MemoryTensor tensor = MemoryTensor::random(Dtype::kFloat16, {64, 64, 8});
   const Recipe recipe = view(tensor.info, 8, {32, 64, 4}, {16, 512, 2});
   EvaluationLimits limits;
-  limits.gather_bytes = 3 * 4096;
+  limits.gather_bytes = std::size_t{3} * 4096;
   EXPECT_EQ(run(recipe, tensor, limits), model(recipe, tensor.bytes()));
   EXPECT_GT(tensor.reads.size(), 16U);
 }
@@ -389,7 +396,7 @@ TEST(Evaluate, PassesOnWhatTheSourceThrows) {
   MemoryTensor tensor = MemoryTensor::random(Dtype::kFloat16, {9, 9600});
   tensor.fail_after = 12;
   EvaluationLimits limits;
-  limits.strip_bytes = 9 * 3200 * sizeof(std::uint16_t);
+  limits.strip_bytes = std::size_t{9} * 3200 * sizeof(std::uint16_t);
   try {
     run(transpose(view(tensor.info)), tensor, limits);
     FAIL() << "the error is gone";

@@ -4,18 +4,16 @@
 usage: ~/.cache/onnxferry-tests/venv/bin/python bench/job.py [--jobs 30] [--case qwen2] [--verify none] [--json FILE]
 
 Starts its own broker, SeaweedFS and worker (build/release, or ONNXFERRY_BINARY). Jobs run one after another, each to a
-destination of its own. The clock runs from the line handed to a waiting kcat producer until the reply's line comes out of
-a waiting kcat consumer with read_committed. The floor is the same round trip of a plain record that nobody works on.
+destination of its own. The clock runs from the request handed to a connected Java producer until the reply comes out of a
+waiting Java consumer with read_committed. The floor is the same round trip of a plain record that nobody works on.
 """
 
 import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -35,42 +33,13 @@ class Topics:
     requests, replies, group, plain = "requests", "replies", "bench", "plain"
 
 
-class Pipe:
-    """A waiting producer and a waiting consumer; send() returns the answer's line and the seconds until it came."""
-
-    def __init__(self, bootstrap, to, back):
-        quick = ["-X", "linger.ms=0", "-X", "socket.nagle.disable=true"]
-        self.producer = subprocess.Popen(
-            ["kcat", "-P", "-b", bootstrap, "-t", to, *quick], stdin=subprocess.PIPE, text=True
-        )
-        isolation = ["-X", "isolation.level=read_committed", "-X", "fetch.wait.max.ms=500"]
-        self.consumer = subprocess.Popen(
-            ["kcat", "-C", "-q", "-u", "-o", "end", "-b", bootstrap, "-t", back, *isolation],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(2)  # the consumer has found the end of the log
-
-    def send(self, line):
-        begin = time.monotonic()
-        self.producer.stdin.write(line + "\n")
-        self.producer.stdin.flush()
-        answer = self.consumer.stdout.readline()
-        return answer, time.monotonic() - begin
-
-    def close(self):
-        for process in (self.producer, self.consumer):
-            process.kill()
-            process.wait()
-
-
 def milliseconds(text):
     """RFC 3339 as milliseconds since 1970."""
     seconds = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return seconds.astimezone(timezone.utc).timestamp() * 1000
 
 
-def run_jobs(pipe, source, bucket, arguments):
+def run_jobs(auditor, source, bucket, arguments):
     samples = []
     for number in range(WARM_UP + arguments.jobs):
         request = {
@@ -78,16 +47,17 @@ def run_jobs(pipe, source, bucket, arguments):
             "output_dir": bucket.uri(f"out-{number}/"),
             "verify": {"level": arguments.verify},
         }
-        sent = time.time() * 1000
-        line, seconds = pipe.send(json.dumps(request))
-        reply = json.loads(line)
+        text = json.dumps(request, separators=(",", ":"))
+        record, total, sent = auditor.exchange(Topics.requests, Topics.replies, text)
+        reply = record.json()
         if "result" not in reply:
             sys.exit(f"a job failed: {reply}")
-        sample = {"total": seconds * 1000, "until the job starts": milliseconds(reply["started_at"]) - sent}
+        begin = milliseconds(reply["started_at"])
+        sample = {"total": total, "until the job starts": begin - sent}
         for stage in reply["stages"]:
             sample[f"stage {stage['stage']}"] = float(stage.get("ms", 0))
         finished = milliseconds(reply["finished_at"])
-        sample["until the reply is readable"] = sent + seconds * 1000 - finished
+        sample["until the reply is readable"] = sent + total - finished
         measured = sum(value for name, value in sample.items() if name != "total")
         sample["between the stages"] = sample["total"] - measured
         samples.append(sample)
@@ -126,19 +96,16 @@ def main():
             kafka.start()
             s3.start()
             auditor = Auditor(kafka.bootstrap)
+            closing.insert(0, auditor.close)
             auditor.create(Topics.requests, Topics.requests + ".dlq", Topics.replies, Topics.plain)
-            auditor.close()
             bucket = s3.bucket("bench")
             source = bucket.put("model.tar", make_archive(arguments.case))
             worker = Worker(Path(folder) / "worker", kafka.bootstrap, s3.endpoint, Topics)
             closing.insert(0, worker.kill)
             worker.start()
-            plain = Pipe(kafka.bootstrap, Topics.plain, Topics.plain)
-            closing.insert(0, plain.close)
-            floor = statistics.median(plain.send("record")[1] * 1000 for _ in range(30))
-            pipe = Pipe(kafka.bootstrap, Topics.requests, Topics.replies)
-            closing.insert(0, pipe.close)
-            report(run_jobs(pipe, source, bucket, arguments), floor, arguments)
+            plain = [auditor.exchange(Topics.plain, Topics.plain, "record")[1] for _ in range(33)]
+            floor = statistics.median(plain[WARM_UP:])
+            report(run_jobs(auditor, source, bucket, arguments), floor, arguments)
         finally:
             for close in closing:
                 close()

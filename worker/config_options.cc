@@ -155,6 +155,7 @@ auto duration_row(std::string_view name, std::string_view help, Access access) {
 }  // namespace
 
 // clang-format off
+// NOLINTNEXTLINE(bugprone-macro-parentheses): a member's name, not a value
 #define FIELD(member) [](auto& config) -> auto& { return config.member; }
 const std::vector<ConfigOptions::Row>& ConfigOptions::table() {
   const auto row = [](auto parts) { return std::make_from_tuple<Row>(std::move(parts)); };
@@ -265,7 +266,7 @@ std::vector<FileEntry> read_config_file(const std::string& path,
         continue;  // section begin and end marks
       }
       // `[kafka]` gives parents {kafka}; a dotted key splits into parents and name.
-      std::string section = item.parents.empty() ? "" : item.parents.front();
+      const std::string section = item.parents.empty() ? "" : item.parents.front();
       std::string name;
       for (std::size_t i = 1; i < item.parents.size(); ++i) {
         name += item.parents[i] + '.';
@@ -308,7 +309,7 @@ std::vector<FieldProblem> ConfigOptions::load(const EnvironmentList& environment
   }
   for (const std::string& variable : environment) {
     if (variable.starts_with(kKafkaPrefix)) {
-      std::string entry = variable.substr(kKafkaPrefix.size());
+      const std::string entry = variable.substr(kKafkaPrefix.size());
       const std::size_t equals = entry.find('=');
       std::string property = lower(entry.substr(0, equals));
       std::ranges::replace(property, '_', '.');

@@ -72,21 +72,27 @@ void JobProcess::read_events() {
   try {
     v1::JobEvent event;
     while (protocol_failure_.empty() && frames_.next(event)) {
-      if (event.has_result()) {
-        end_ = std::move(*event.mutable_result());
-      } else if (event.has_failure()) {
-        end_ = std::move(*event.mutable_failure());
-      } else {
-        if (event.has_stage_started()) {
-          stage_ = event.stage_started().stage();
-        }
-        callbacks_.on_event(event);
-      }
+      take_event(event);
     }
   } catch (const Error& error) {
     protocol_failure_ = error.message();
     child_.signal(SIGKILL);
   }
+}
+
+void JobProcess::take_event(v1::JobEvent& event) {
+  if (event.has_result()) {
+    end_ = std::move(*event.mutable_result());
+    return;
+  }
+  if (event.has_failure()) {
+    end_ = std::move(*event.mutable_failure());
+    return;
+  }
+  if (event.has_stage_started()) {
+    stage_ = event.stage_started().stage();
+  }
+  callbacks_.on_event(event);
 }
 
 void JobProcess::read_log() {

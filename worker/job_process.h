@@ -51,6 +51,7 @@ class JobProcess {
 
  private:
   void read_events();
+  void take_event(v1::JobEvent& event);
   void read_log();
   void finish();
   [[nodiscard]] JobCrash describe_crash(const ChildExit& exit) const;

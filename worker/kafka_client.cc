@@ -25,7 +25,7 @@ void on_log(const rd_kafka_t* /*handle*/,
   const bool routine = level >= LOG_WARNING || name == "FAIL" || name == "CONFWARN";
   try {
     log(routine ? LogLevel::kDebug : LogLevel::kWarn, text, {{"librdkafka", std::string(name)}});
-  } catch (...) {
+  } catch (...) {  // NOLINT(bugprone-empty-catch): nothing to tell it to, and C must not see it
   }
 }
 
@@ -36,7 +36,7 @@ void on_error(rd_kafka_t* handle, int code, const char* reason, void* /*opaque*/
         reason,
         {{"kafka", producer ? "producer" : "consumer"},
          {"error", rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code))}});
-  } catch (...) {
+  } catch (...) {  // NOLINT(bugprone-empty-catch): nothing to tell it to, and C must not see it
   }
 }
 
@@ -152,7 +152,7 @@ KafkaHandle make_handle(rd_kafka_type_t type, KafkaConf conf) {
   if (!handle) {
     throw Error(ErrorCode::kInvalidRequest, fmt::format("cannot set up Kafka: {}", reason.data()));
   }
-  (void)conf.release();  // the handle owns it now
+  static_cast<void>(conf.release());  // NOLINT(bugprone-unused-return-value): the handle owns it
   return handle;
 }
 

@@ -68,6 +68,7 @@ void Worker::publish_ready() {
     } else {
       tracker.start_attempt(job->offset());
     }
+    EXPORT_CHECK(job->epoch.has_value(), "an orphan in a transaction");
     job->in_transaction = true;
     pending.changes.push_back({job->key(), change, *job->epoch});
   }
@@ -192,6 +193,7 @@ void Worker::settle(const PendingTransaction& pending, const std::map<JobKey, bo
 void Worker::confirm(Job& job, const PendingChange& change, Partition* partition) {
   switch (change.change) {
     case Change::kReply:
+      EXPORT_CHECK(job.reply.has_value(), "a committed reply that is gone");
       if (partition != nullptr) {
         partition->tracker.complete(job.offset());
       } else {

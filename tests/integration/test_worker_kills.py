@@ -115,6 +115,7 @@ def test_a_job_survives_its_partition_going_away_and_coming_back(
     # The newcomer gets the partition, starts the job too, and leaves at once: its start is not counted.
     second = make_worker(**named("a", "--drain-grace-ms=0")).start(ready=False)
     second.wait_for_log("job started")
+    wait_for(lambda: len(starts) == 2, 30, "the newcomer started the job")
     assert second.stop() == 0
     (reply,) = replies(1)
     assert reply.json()["attempt"] == 1

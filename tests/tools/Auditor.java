@@ -23,10 +23,13 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
  * Reads topics with Kafka's own Java client, so that what the tests believe about replies does not come from the
@@ -36,6 +39,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * Auditor BOOTSTRAP read TOPIC [read_committed|read_uncommitted]   every record up to the end of the log
  * Auditor BOOTSTRAP group GROUP                                    members, committed offsets and metadata, lag
  * Auditor BOOTSTRAP create TOPIC[:PARTITIONS]...                   replication factor 1
+ * Auditor BOOTSTRAP exchange TOPIC ANSWERS VALUE                   write VALUE, wait for the next record of ANSWERS
  * Auditor BOOTSTRAP -                                              commands from standard input, one a line
  * </pre>
  *
@@ -49,6 +53,8 @@ public final class Auditor {
   private final String bootstrap;
   private final PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
   private Admin admin;
+  private KafkaProducer<byte[], byte[]> producer;
+  private final Map<String, KafkaConsumer<byte[], byte[]>> waiting = new HashMap<>();
 
   private Auditor(String bootstrap) {
     this.bootstrap = bootstrap;
@@ -56,7 +62,7 @@ public final class Auditor {
 
   public static void main(String[] args) throws Exception {
     if (args.length < 2) {
-      System.err.println("usage: Auditor BOOTSTRAP read|group|create|- ARGUMENTS");
+      System.err.println("usage: Auditor BOOTSTRAP read|group|create|exchange|- ARGUMENTS");
       System.exit(2);
     }
     Auditor auditor = new Auditor(args[0]);
@@ -87,6 +93,9 @@ public final class Auditor {
           break;
         case "create":
           end = create(rest);
+          break;
+        case "exchange":
+          end = exchange(rest.get(0), rest.get(1), rest.get(2));
           break;
         default:
           end.put("error", "unknown command " + command.get(0));
@@ -165,6 +174,41 @@ public final class Auditor {
     }
     get(admin().createTopics(wanted).all());
     return JSON.createObjectNode().put("done", "create");
+  }
+
+  /** Measures a round trip with clients that are connected before the clock starts. */
+  private ObjectNode exchange(String topic, String answers, String value) throws Exception {
+    KafkaConsumer<byte[], byte[]> consumer = waiting.get(answers);
+    if (consumer == null) {
+      consumer = consumer("read_committed");
+      waiting.put(answers, consumer);
+      List<TopicPartition> partitions = partitions(consumer, answers);
+      consumer.assign(partitions);
+      consumer.seekToEnd(partitions);
+      partitions.forEach(consumer::position);
+    }
+    if (producer == null) {
+      Map<String, Object> properties = new HashMap<>();
+      properties.put("bootstrap.servers", bootstrap);
+      properties.put("linger.ms", "0");
+      ByteArraySerializer bytes = new ByteArraySerializer();
+      producer = new KafkaProducer<>(properties, bytes, new ByteArraySerializer());
+    }
+    producer.partitionsFor(topic);
+    byte[] bytes = value.getBytes(StandardCharsets.UTF_8);
+    long sent = System.currentTimeMillis();
+    long begin = System.nanoTime();
+    producer.send(new ProducerRecord<>(topic, bytes));
+    long deadline = begin + TimeUnit.SECONDS.toNanos(LIMIT_SECONDS);
+    while (System.nanoTime() < deadline) {
+      for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(1))) {
+        long nanoseconds = System.nanoTime() - begin;
+        print(toJson(record));
+        ObjectNode end = JSON.createObjectNode().put("done", "exchange").put("sent", sent);
+        return end.put("milliseconds", nanoseconds / 1e6);
+      }
+    }
+    throw new IllegalStateException("no answer on " + answers + " in time");
   }
 
   private Map<TopicPartition, Long> endOffsets(String topic, String isolation) {
@@ -251,5 +295,9 @@ public final class Auditor {
     if (admin != null) {
       admin.close(Duration.ofSeconds(1));
     }
+    if (producer != null) {
+      producer.close(Duration.ofSeconds(1));
+    }
+    waiting.values().forEach(KafkaConsumer::close);
   }
 }

@@ -84,6 +84,14 @@ class Auditor:
         _, end = self._command("read", topic)
         return any(item["end"] < item["written"] for item in end["partitions"])
 
+    def exchange(self, topic, answers, value):
+        """Write `value` (text without white space) to `topic`, wait for the next committed record of `answers`.
+
+        Returns (record, milliseconds, wall clock in milliseconds when `value` was handed to the producer).
+        """
+        lines, end = self._command("exchange", topic, answers, value)
+        return _record(lines[0]), end["milliseconds"], end["sent"]
+
     def group(self, name):
         """State, members and committed offsets of a consumer group; None when the broker has no such group."""
         try:

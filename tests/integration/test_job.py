@@ -4,6 +4,8 @@ import hashlib
 import json
 
 from harness.archives import checkpoint, make_archive
+from harness.wait import wait_for, wait_for_claim
+from harness.worker import process_lives
 
 # What the callers' own documents list for a Qwen model.
 OPTIMUM_FILES = {
@@ -102,6 +104,30 @@ def test_the_manifest_is_the_last_object_written(make_worker, proxy, job, send, 
     assert written[-1] == "export_manifest.json"
     assert written[-2] == "SHA256SUMS"
     assert ".onnxferry-claim" not in job.names()
+
+
+def test_killed_during_the_upload_nothing_half_made_is_visible(make_worker, proxy, job, send, replies):
+    source = job.fixture("qwen2")
+    worker = make_worker(endpoint=proxy.endpoint).start()
+    proxy.rules([{"match": "^(PUT|POST) .*/model.onnx", "action": "delay", "ms": 4000}])
+    send(job.request(source))
+    wait_for_claim(proxy)
+    (child,) = worker.children()
+    worker.kill()
+    wait_for(lambda: not process_lives(child), 10, "the job process ends with its worker")
+    assert ".onnxferry-claim" in job.names()
+    assert "export_manifest.json" not in job.names()
+
+    proxy.rules([])
+    worker.start()
+    (reply,) = replies(1)
+    body = reply.json()
+    assert "result" in body, body
+    assert body["attempt"] == 2
+    assert "export_manifest.json" in job.names()
+    assert ".onnxferry-claim" not in job.names()
+    assert job.bucket.uploads() == []
+    wait_for(lambda: worker.scratch_entries() == [], 10, "scratch is empty")
 
 
 def test_a_repeated_request_is_answered_from_the_manifest(worker, job, send, replies):

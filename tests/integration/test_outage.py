@@ -5,7 +5,7 @@ import time
 import pytest
 
 from harness.environment import LONG
-from harness.wait import wait_for
+from harness.wait import wait_for_claim
 
 OUTAGE_SECONDS = 60 if LONG else 12
 
@@ -54,12 +54,3 @@ def test_requests_queue_up_during_an_outage(make_worker, proxy, job, send, repli
     time.sleep(OUTAGE_SECONDS)
     proxy.start()
     assert all("result" in reply.json() for reply in replies(3, timeout=120))
-
-
-def wait_for_claim(proxy):
-    wait_for(
-        lambda: any("onnxferry-claim" in request for request, _, _ in proxy.log()),
-        30,
-        lambda: f"the claim is written: {proxy.log()}",
-        interval=0.02,
-    )

@@ -48,6 +48,6 @@ flows, not the exactly-once guarantee. That comes with a real Kafka. What to try
   $onnxferry models                             what can be converted
   $onnxferry serve --brokers HOST:9092 --s3-endpoint http://HOST:9000
                                        a worker; every setting is in deploy/worker.env.example
-  $onnxferry submit --bootstrap HOST:9092 --source s3://bucket/model.tar -o s3://bucket/out/
+  $onnxferry submit --brokers HOST:9092 --source s3://bucket/model.tar -o s3://bucket/out/
                                        a request to it, waiting for the reply
 T

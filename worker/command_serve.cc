@@ -18,7 +18,7 @@ namespace {
 int serve(const ConfigOptions& options) {
   WorkerConfig config;
   config.stores = store_config_from_environment(process_environment);
-  config.stores.allow_file = false;
+  config.stores.allow_file = false;  // requests come from others
   const std::vector<FieldProblem> problems = options.load(environment_list(), config);
   for (const auto& [field, text] : problems) {
     fmt::print(stderr, "{}: {}\n", field, text);

@@ -193,7 +193,7 @@ void add_submit_command(CLI::App& app, int& exit_code) {
   SubmitConfig& client = flags->client;
   command->add_option(
       "request", flags->file, "JSON file with the request, or - for standard input");
-  command->add_option("--bootstrap", client.bootstrap, "Kafka brokers, host:port,…")
+  command->add_option("--brokers,--bootstrap", client.bootstrap, "Kafka brokers, host:port,…")
       ->envname("ONNXFERRY_BOOTSTRAP")
       ->capture_default_str();
   command->add_option("--topic", client.topic, "Request topic")->capture_default_str();

@@ -42,7 +42,7 @@ struct WorkerConfig {
   std::uint64_t min_scratch_bytes = 1ULL << 30U;  ///< less free space: not ready, no new job
   std::string onnxruntime_library;                ///< path; empty: search
   std::vector<std::string> job_command = {"/proc/self/exe", "job"};
-  StoreConfig stores;
+  StoreConfig stores = {.allow_file = false};  ///< requests come from others
   ArchiveLimits limits;
 
   // Observation

@@ -1,5 +1,7 @@
 """What the worker makes of a job's end: results, failures, crashes, deadlines, bytes that are no request."""
 
+import subprocess
+
 import pytest
 
 from harness.fake import Starts, fake_flags, fake_request
@@ -181,3 +183,14 @@ def test_metrics_and_probes(fake_worker, send, replies):
     commits = [line for line in text.splitlines() if 'txn_total{outcome="commit"}' in line]
     assert int(commits[0].split()[-1]) in (3, 4)
     assert fake_worker.http("/livez")[0] == 200
+
+
+def test_local_files_are_refused_unless_allowed(binary):
+    def effective(*flags):
+        run = subprocess.run(
+            [binary, "serve", "--check-config", *flags], capture_output=True, text=True, check=True
+        )
+        return [line for line in run.stdout.splitlines() if line.startswith("allow-file")]
+
+    assert effective() == ['allow-file = "false"']
+    assert effective("--allow-file=true") == ['allow-file = "true"']

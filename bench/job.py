@@ -11,6 +11,7 @@ waiting Java consumer with read_committed. The floor is the same round trip of a
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def main():
     parser.add_argument("--verify", default="none")
     parser.add_argument("--json", help="write the medians to this file")
     arguments = parser.parse_args()
+    # A time limit from outside must not leave servers behind: SIGTERM unwinds like any exit.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="bench-job-", dir=ROOT / "build") as folder:
         kafka, s3 = Kafka(Path(folder) / "kafka"), S3(Path(folder) / "s3")
         closing = [kafka.kill, s3.stop]

@@ -31,7 +31,7 @@ void add_flags(CLI::App& command, ExportFlags& flags) {
   command
       .add_option("source", flags.source, "Model directory, tar or tar.gz archive, or s3:// URI")
       ->required();
-  command.add_option("output", flags.output, "Directory or s3:// prefix for the result");
+  command.add_option("destination", flags.output, "Directory or s3:// prefix for the result");
   command.add_option("-o,--output", flags.output_flag, "The same as the second argument");
   command
       .add_option("--task",

@@ -18,6 +18,8 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr std::uint64_t kMaxManifestBytes = 64ULL << 20;
+// S3 allows no smaller part, so smaller files are never uploaded in parts.
+constexpr std::uint64_t kLeastPartBytes = 5ULL << 20;
 
 std::string_view content_type(std::string_view name) {
   return name.ends_with(".json")  ? "application/json"
@@ -201,7 +203,9 @@ void Publisher::upload_all(const std::filesystem::path& directory,
     remove_replaced_export(scope);
   }
   for (const FileReport& file : report.files) {
-    store_.abort_stale_uploads(key(file.name), scope);
+    if (file.bytes >= kLeastPartBytes) {
+      store_.abort_stale_uploads(key(file.name), scope);  // left by an attempt that died
+    }
     store_.put_file(key(file.name), directory / file.name, content_type(file.name), scope);
   }
   const std::string sums = checksums(report.files);

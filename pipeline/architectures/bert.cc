@@ -8,7 +8,7 @@
 
 #include <fmt/format.h>
 
-#include "pipeline/architectures/architecture.h"
+#include "pipeline/architectures/encoder.h"
 #include "pipeline/error.h"
 #include "pipeline/graph/attention.h"
 #include "pipeline/graph/heads.h"
@@ -48,17 +48,13 @@ struct BertConfig {
   }
 };
 
-struct Inputs {
-  Value input_ids, attention_mask, token_type_ids;
-};
-
-Value embeddings(GraphBuilder& g, const BertConfig& config, const Inputs& inputs) {
+Value embeddings(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
   const auto scope = g.scope("embeddings");
   const std::string key = config.prefix + "embeddings";
   const Value words = embedding(
       g, inputs.input_ids, key + ".word_embeddings", config.vocab_size, config.hidden_size);
   const Value types = embedding(g,
-                                inputs.token_type_ids,
+                                *inputs.token_type_ids,
                                 key + ".token_type_embeddings",
                                 config.type_vocab_size,
                                 config.hidden_size);
@@ -139,7 +135,7 @@ Value layer(GraphBuilder& g,
   return output_block(g, config, widened, attended, key + ".output", config.intermediate_size);
 }
 
-Value encoder(GraphBuilder& g, const BertConfig& config, const Inputs& inputs) {
+Value encode(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
   const auto scope = g.scope("bert");
   Value x = embeddings(g, config, inputs);
   const Value mask = padding_mask(g, inputs.attention_mask);
@@ -189,72 +185,21 @@ void masked_lm(GraphBuilder& g,
                  config.vocab_size);
 }
 
-Inputs make_inputs(GraphBuilder& g, bool is_multiple_choice) {
-  const Dims dims = is_multiple_choice ? Dims{"batch_size", "num_choices", "sequence_length"}
-                                       : Dims{"batch_size", "sequence_length"};
-  return {.input_ids = g.input("input_ids", Dtype::kInt64, dims),
-          .attention_mask = g.input("attention_mask", Dtype::kInt64, dims),
-          .token_type_ids = g.input("token_type_ids", Dtype::kInt64, dims)};
-}
-
-void multiple_choice(GraphBuilder& g, const BertConfig& config, const Inputs& inputs) {
-  // [B, C, S] → [B · C, S], and back for the scores.
-  const Value num_choices = g.Shape(inputs.input_ids, 1, 2);
-  const Value shape = g.Concat({g.ints({-1}), g.Shape(inputs.input_ids, 2, 3)}, 0);
-  const Inputs flat{.input_ids = g.Reshape(inputs.input_ids, shape),
-                    .attention_mask = g.Reshape(inputs.attention_mask, shape),
-                    .token_type_ids = g.Reshape(inputs.token_type_ids, shape)};
-  const Value pooled = pooler(g, config, encoder(g, config, flat));
-  multiple_choice_head(g, pooled, num_choices, "classifier", config.hidden_size);
-}
-
-void require_heads(const BuildContext& context, const BertConfig& config) {
-  if (context.task == "fill-mask") {
-    context.require_head("cls.predictions.bias");
-  } else if (context.task == "question-answering") {
-    context.require_head("qa_outputs.weight");
-  } else if (context.task != "feature-extraction") {
-    context.require_head("classifier.weight");
-  }
-  if (context.task == "text-classification" || context.task == "multiple-choice") {
-    context.require_head(config.prefix + "pooler.dense.weight");
-  }
-}
-
 std::vector<BuiltGraph> build_bert(const BuildContext& context) {
   const BertConfig config(context);
-  require_heads(context, config);
-  GraphBuilder g(context.tensors, context.opset);
-  const Inputs inputs = make_inputs(g, context.task == "multiple-choice");
-  if (context.task == "multiple-choice") {
-    multiple_choice(g, config, inputs);
-  } else {
-    const Value x = encoder(g, config, inputs);
-    const std::int64_t num_labels = config.source.num_labels();
-    if (context.task == "feature-extraction") {
-      hidden_state_output(g, x, config.hidden_size);
-    } else if (context.task == "fill-mask") {
-      masked_lm(g, config, x, inputs.input_ids);
-    } else if (context.task == "text-classification") {
-      text_classification_head(
-          g, pooler(g, config, x), "classifier", config.hidden_size, num_labels);
-    } else if (context.task == "token-classification") {
-      token_classification_head(g, x, "classifier", config.hidden_size, num_labels);
-    } else {
-      question_answering_head(g, x, "qa_outputs", config.hidden_size);
-    }
-  }
-  std::vector<BuiltGraph> graphs;
-  graphs.push_back({"model.onnx", std::move(g).finish()});
-  return graphs;
+  return build_text_encoder(
+      context,
+      {.hidden_size = config.hidden_size,
+       .has_token_types = true,
+       .encode = [&](GraphBuilder& g,
+                     const EncoderInputs& inputs) { return encode(g, config, inputs); },
+       .pool = [&](GraphBuilder& g, const Value& x) { return pooler(g, config, x); },
+       .masked_lm = [&](GraphBuilder& g,
+                        const Value& x,
+                        const Value& input_ids) { masked_lm(g, config, x, input_ids); },
+       .pool_tensor = config.prefix + "pooler.dense.weight",
+       .masked_lm_tensor = "cls.predictions.bias"});
 }
-
-constexpr std::string_view kTasks[] = {"feature-extraction",
-                                       "fill-mask",
-                                       "text-classification",
-                                       "token-classification",
-                                       "question-answering",
-                                       "multiple-choice"};
 
 // Heads that the task does not use, buffers of old versions, and the tied copies of the masked-LM
 // decoder.
@@ -269,7 +214,9 @@ constexpr std::string_view kIgnoredTensors[] = {"bert.pooler.*",
 }  // namespace
 
 extern const Architecture kBert;
-const Architecture kBert{
-    .model_type = "bert", .tasks = kTasks, .ignored_tensors = kIgnoredTensors, .build = build_bert};
+const Architecture kBert{.model_type = "bert",
+                         .tasks = kTextEncoderTasks,
+                         .ignored_tensors = kIgnoredTensors,
+                         .build = build_bert};
 
 }  // namespace onnxferry

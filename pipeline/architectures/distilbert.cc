@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "pipeline/architectures/architecture.h"
+#include "pipeline/architectures/encoder.h"
 #include "pipeline/graph/attention.h"
 #include "pipeline/graph/heads.h"
 #include "pipeline/graph/layers.h"
@@ -104,13 +104,10 @@ Value layer(GraphBuilder& g,
                     kLayerNormEpsilon);
 }
 
-Value encoder(GraphBuilder& g,
-              const DistilBertConfig& config,
-              const Value& input_ids,
-              const Value& attention_mask) {
+Value encode(GraphBuilder& g, const DistilBertConfig& config, const EncoderInputs& inputs) {
   const auto scope = g.scope("distilbert");
-  Value x = embeddings(g, config, input_ids);
-  const Value mask = padding_mask(g, attention_mask);
+  Value x = embeddings(g, config, inputs.input_ids);
+  const Value mask = padding_mask(g, inputs.attention_mask);
   for (std::int64_t i = 0; i < config.n_layers; ++i) {
     x = layer(g, config, x, mask, i);
   }
@@ -150,67 +147,20 @@ Value pre_classifier(GraphBuilder& g, const DistilBertConfig& config, const Valu
   return g.Relu(dense(g, first, "pre_classifier", config.dim, config.dim, Bias::kYes));
 }
 
-void multiple_choice(GraphBuilder& g,
-                     const DistilBertConfig& config,
-                     const Value& input_ids,
-                     const Value& attention_mask) {
-  const Value num_choices = g.Shape(input_ids, 1, 2);
-  const Value shape = g.Concat({g.ints({-1}), g.Shape(input_ids, 2, 3)}, 0);
-  const Value x = encoder(g, config, g.Reshape(input_ids, shape), g.Reshape(attention_mask, shape));
-  multiple_choice_head(g, pre_classifier(g, config, x), num_choices, "classifier", config.dim);
-}
-
-void require_heads(const BuildContext& context) {
-  if (context.task == "fill-mask") {
-    context.require_head("vocab_projector.bias");
-  } else if (context.task == "question-answering") {
-    context.require_head("qa_outputs.weight");
-  } else if (context.task != "feature-extraction") {
-    context.require_head("classifier.weight");
-  }
-  if (context.task == "text-classification" || context.task == "multiple-choice") {
-    context.require_head("pre_classifier.weight");
-  }
-}
-
 std::vector<BuiltGraph> build_distilbert(const BuildContext& context) {
   const DistilBertConfig config(context);
-  require_heads(context);
-  GraphBuilder g(context.tensors, context.opset);
-  const Dims dims = context.task == "multiple-choice"
-                        ? Dims{"batch_size", "num_choices", "sequence_length"}
-                        : Dims{"batch_size", "sequence_length"};
-  const Value input_ids = g.input("input_ids", Dtype::kInt64, dims);
-  const Value attention_mask = g.input("attention_mask", Dtype::kInt64, dims);
-  if (context.task == "multiple-choice") {
-    multiple_choice(g, config, input_ids, attention_mask);
-  } else {
-    const Value x = encoder(g, config, input_ids, attention_mask);
-    const std::int64_t num_labels = config.source.num_labels();
-    if (context.task == "feature-extraction") {
-      hidden_state_output(g, x, config.dim);
-    } else if (context.task == "fill-mask") {
-      masked_lm(g, config, x, input_ids);
-    } else if (context.task == "text-classification") {
-      text_classification_head(
-          g, pre_classifier(g, config, x), "classifier", config.dim, num_labels);
-    } else if (context.task == "token-classification") {
-      token_classification_head(g, x, "classifier", config.dim, num_labels);
-    } else {
-      question_answering_head(g, x, "qa_outputs", config.dim);
-    }
-  }
-  std::vector<BuiltGraph> graphs;
-  graphs.push_back({"model.onnx", std::move(g).finish()});
-  return graphs;
+  return build_text_encoder(
+      context,
+      {.hidden_size = config.dim,
+       .encode = [&](GraphBuilder& g,
+                     const EncoderInputs& inputs) { return encode(g, config, inputs); },
+       .pool = [&](GraphBuilder& g, const Value& x) { return pre_classifier(g, config, x); },
+       .masked_lm = [&](GraphBuilder& g,
+                        const Value& x,
+                        const Value& input_ids) { masked_lm(g, config, x, input_ids); },
+       .pool_tensor = "pre_classifier.weight",
+       .masked_lm_tensor = "vocab_projector.bias"});
 }
-
-constexpr std::string_view kTasks[] = {"feature-extraction",
-                                       "fill-mask",
-                                       "text-classification",
-                                       "token-classification",
-                                       "question-answering",
-                                       "multiple-choice"};
 
 // Heads that the task does not use, and the tied copy of the masked-LM projector.
 constexpr std::string_view kIgnoredTensors[] = {"vocab_*",
@@ -224,7 +174,7 @@ constexpr std::string_view kIgnoredTensors[] = {"vocab_*",
 
 extern const Architecture kDistilBert;
 const Architecture kDistilBert{.model_type = "distilbert",
-                               .tasks = kTasks,
+                               .tasks = kTextEncoderTasks,
                                .ignored_tensors = kIgnoredTensors,
                                .build = build_distilbert};
 

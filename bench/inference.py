@@ -103,6 +103,8 @@ def open_session(path, threads):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Else the threads of the session that has just run spin on and take a core from the next one.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     start = time.perf_counter()
     session = onnxruntime.InferenceSession(str(model_file(path)), options, providers=["CPUExecutionProvider"])
     return session, time.perf_counter() - start
@@ -133,17 +135,22 @@ def feeds(session, tokens, past, vocab):
 
 
 def run_case(sessions, case, rounds, vocab):
-    """Milliseconds of every run of each session, and the largest difference of their first outputs."""
+    """Milliseconds of every timed run of each session, and the largest difference of their first outputs.
+
+    A turn is several runs of one session, the first of them not timed: whoever serves a model runs it again and again,
+    and alternating single runs would time how each session refills the caches that the other has emptied.
+    """
     import numpy
 
     _, tokens, past = case
     inputs = [feeds(session, tokens, past, vocab) for session in sessions]
-    first = [session.run(None, values)[0] for session, values in zip(sessions, inputs)]  # also warms up
+    first = [session.run(None, values)[0] for session, values in zip(sessions, inputs)]
     times = [[] for _ in sessions]
     repeats = 3 if tokens > 1 else 10
     for turn in range(rounds):
-        for _ in range(repeats):
-            for i in range(len(sessions)) if turn % 2 == 0 else reversed(range(len(sessions))):
+        for i in range(len(sessions)) if turn % 2 == 0 else reversed(range(len(sessions))):
+            sessions[i].run(None, inputs[i])
+            for _ in range(repeats):
                 start = time.perf_counter()
                 sessions[i].run(None, inputs[i])
                 times[i].append((time.perf_counter() - start) * 1e3)

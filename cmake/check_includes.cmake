@@ -19,7 +19,7 @@ set(RULES
 # Third-party headers stay behind one folder each.
 set(FENCES
   "librdkafka/:worker" "curl/:pipeline/storage" "pugixml:pipeline/storage" "archive.h:pipeline/archive" "archive_entry.h:pipeline/archive"
-  "isa-l:pipeline/archive" "onnxruntime:pipeline/verify" "hwy/:pipeline/weights" "httplib:worker" "prometheus/:worker" "CLI/:worker")
+  "isa-l:pipeline/archive" "zstd:pipeline/archive" "onnxruntime:pipeline/verify" "hwy/:pipeline/weights" "httplib:worker" "prometheus/:worker" "CLI/:worker" "systemd/:worker")
 
 set(failed 0)
 foreach(rule IN LISTS RULES)

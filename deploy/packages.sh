@@ -1,8 +1,8 @@
 # Debian packages by purpose; sourced by quickstart.sh, tests/run.sh and the Dockerfile's build stage.
 # shellcheck shell=bash disable=SC2034
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config protobuf-compiler libprotobuf-dev libonnx-dev librdkafka-dev
-  libcurl4-openssl-dev libssl-dev libarchive-dev libisal-dev libutf8proc-dev zlib1g-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
-  libcli11-dev libhwy-dev libcpp-httplib-dev prometheus-cpp-dev libpugixml-dev)
+  libcurl4-openssl-dev libssl-dev libarchive-dev libisal-dev libzstd-dev libutf8proc-dev zlib1g-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
+  libcli11-dev libhwy-dev libcpp-httplib-dev prometheus-cpp-dev libpugixml-dev libsystemd-dev)
 TEST_PACKAGES=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev kcat unzip curl openssl python3 python3-pip python3-venv openjdk-17-jdk-headless maven procps iproute2)
 LINT_PACKAGES=(clang-format-19 clang-tidy-19)
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# tests/run.sh [--only unit|contract|integration]... [--build-dir DIR] [-k EXPRESSION]
+# tests/run.sh [--only unit|deploy|contract|integration]... [--build-dir DIR] [-k EXPRESSION]
 #
 # From a fresh Debian 12 or 13 to a tested build: installs packages (root or sudo), fetches ONNX Runtime and the test
-# servers, builds the preset dev, runs the unit tests, the contract suites against a real S3 server, and the
-# integration tests against a real Kafka broker and a real S3 server. Everything fetched is kept in the cache folder
-# (~/.cache/onnxferry, ~/.cache/onnxferry-tests), so later runs need no network.
+# servers, builds the preset dev, runs the unit tests, checks the manifests of deploy/ against their consumers' schemas,
+# runs the contract suites against a real S3 server, and the integration tests against a real Kafka broker and a real S3
+# server. Everything fetched is kept in the cache folder (~/.cache/onnxferry, ~/.cache/onnxferry-tests), so later runs
+# need no network.
 #
 #   --only PHASE      build everything, run only this phase; can be repeated
 #   --build-dir DIR   default: build/dev
@@ -18,17 +19,17 @@ cd "$root"
 build_dir=build/dev phases=() pytest_args=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --only) phases+=("${2:?--only needs unit, contract or integration}"); shift 2 ;;
+    --only) phases+=("${2:?--only needs unit, deploy, contract or integration}"); shift 2 ;;
     --build-dir) build_dir=${2:?--build-dir needs a directory}; shift 2 ;;
     -k) pytest_args+=(-k "${2:?-k needs an expression}"); shift 2 ;;
-    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "unknown argument $1; see tests/run.sh --help" >&2; exit 2 ;;
   esac
 done
 for phase in "${phases[@]}"; do
-  case $phase in unit | contract | integration) ;; *) echo "unknown phase $phase" >&2; exit 2 ;; esac
+  case $phase in unit | deploy | contract | integration) ;; *) echo "unknown phase $phase" >&2; exit 2 ;; esac
 done
-[ ${#phases[@]} -gt 0 ] || phases=(unit contract integration)
+[ ${#phases[@]} -gt 0 ] || phases=(unit deploy contract integration)
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}
 export ONNXFERRY_TEST_CACHE=${ONNXFERRY_TEST_CACHE:-$cache/onnxferry-tests}
@@ -87,14 +88,19 @@ finish() {
 install_everything() {
   install_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
   deploy/get-ort.sh "$cache/onnxferry/ort"
-  local venv=$ONNXFERRY_TEST_CACHE/venv
-  if ! cmp -s tests/tools/requirements.txt "$venv/requirements.txt"; then
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install -q --disable-pip-version-check -r tests/tools/requirements.txt
-    cp tests/tools/requirements.txt "$venv/requirements.txt"
-  fi
+  make_venv "$ONNXFERRY_TEST_CACHE/venv" tests/tools/requirements.txt
+  make_venv "$ONNXFERRY_TEST_CACHE/deploy-venv" tests/deploy/requirements.txt
   tests/tools/kafka-jars.sh >/dev/null
+  tests/tools/strimzi-jars.sh >/dev/null
+}
+
+# make_venv FOLDER REQUIREMENTS: a Python environment with exactly these packages; made anew when they change.
+make_venv() {
+  cmp -s "$2" "$1/requirements.txt" && return
+  rm -rf "$1"
+  python3 -m venv "$1"
+  "$1/bin/pip" install -q --disable-pip-version-check --no-deps -r "$2"
+  cp "$2" "$1/requirements.txt"
 }
 
 build() {
@@ -126,6 +132,12 @@ run_contract() {
     ONNXFERRY_TEST_S3_PROXY_ENDPOINT=http://127.0.0.1:$proxy_port run_ctest -L contract
 }
 
+# Without plugins: the one that a package brings along wants packages of its own.
+run_deploy() {
+  ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 \
+    "$ONNXFERRY_TEST_CACHE/deploy-venv/bin/python" -B -m pytest -p no:cacheprovider -q tests/deploy
+}
+
 run_integration() {
   ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry "$ONNXFERRY_TEST_CACHE/venv/bin/python" -B -m pytest \
     -p no:cacheprovider -q --durations=10 "${pytest_args[@]}" tests/integration
@@ -140,6 +152,7 @@ phase build build
 for name in "${phases[@]}"; do
   case $name in
     unit) phase unit run_ctest -L unit -j "$(nproc)" ;;
+    deploy) phase deploy run_deploy ;;
     contract) phase contract run_contract ;;
     integration) phase integration run_integration ;;
   esac

@@ -13,6 +13,7 @@
 #include "worker/http_server.h"
 #include "worker/log.h"
 #include "worker/mailbox.h"
+#include "worker/service_manager.h"
 #include "worker/worker.h"
 
 namespace onnxferry {
@@ -82,6 +83,7 @@ int run_worker(const WorkerConfig& config) {
     log(LogLevel::kInfo, "http server listens", {{"port", std::to_string(http->port())}});
   }
   signals.forward_to(worker);
+  const ServiceManager service_manager(health);
   worker.run();
   return kExitOk;
 }

@@ -92,6 +92,14 @@ ExportPlan plan_export(const Checkpoint& checkpoint, const ExportOptions& option
   return plan;
 }
 
+std::uint64_t ExportPlan::bytes() const {
+  std::uint64_t sum = 0;
+  for (const PlannedFile& file : files) {
+    sum += file.bytes();
+  }
+  return sum;
+}
+
 ExportReport write_export(ExportPlan& plan,
                           const Checkpoint& checkpoint,
                           const ExportOptions& options,

@@ -14,6 +14,8 @@ struct ExportPlan {
   std::vector<PlannedFile> files;
   ExportReport report;  ///< model type, task, ports, parameters and warnings are filled in
   VerifyRequest verify;
+  /// Of the planned files together.
+  [[nodiscard]] std::uint64_t bytes() const;
 };
 
 /// Build the graphs of the task, check that nothing of the checkpoint is left unread, run the

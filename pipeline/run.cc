@@ -46,10 +46,11 @@ ExportReport run_export(const ExportOptions& options,
   ExportPlan plan;
   ExportReport report = in_stage(Stage::kExport, timed, [&](StageScope& scope) {
     plan = plan_export(checkpoint, options);
+    require_scratch(workspace, plan.bytes(), "the exported files");
     return write_export(plan, checkpoint, options, output, scope);
   });
   if (!options.keep_weights) {
-    discard_weights(local, checkpoint);
+    discard_weights(local, checkpoint, source, workspace);
   }
 
   // An unverified model never becomes visible.
@@ -64,6 +65,9 @@ ExportReport run_export(const ExportOptions& options,
   in_stage(Stage::kUpload, timed, [&](StageScope& scope) {
     publisher.publish(output, source, report, scope);
   });
+  if (options.keep_weights) {
+    keep_weights(local, checkpoint, source, workspace);
+  }
   report.stages = timed.timings();
   return report;
 }

@@ -11,12 +11,14 @@
 namespace onnxferry {
 
 class OnnxRuntime;
+class WeightsCache;
 
 /// The private place of one job: scratch directory and what the host offers.
 struct Workspace {
   std::filesystem::path scratch;  ///< existing, empty, mode 0700; the caller removes it
   ArchiveLimits limits;
   OnnxRuntime* runtime = nullptr;  ///< null: verification above `structure` is not available
+  WeightsCache* cache = nullptr;   ///< null: unpacked weights end with the job
 };
 
 /// Run one export from source to published destination.

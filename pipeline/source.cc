@@ -28,6 +28,10 @@ ObjectInfo identify_directory(const std::filesystem::path& directory) {
   return info;
 }
 
+bool is_unpacked_here(const LocalSource& local) {
+  return local.kind == LocalSource::Kind::kDownloaded || local.kind == LocalSource::Kind::kArchive;
+}
+
 }  // namespace
 
 SourceIdentity identify_source(const ExportOptions& options, Stores& stores, StageScope& scope) {
@@ -53,10 +57,21 @@ LocalSource fetch_source(const ExportOptions& options,
                          const Workspace& workspace,
                          StageScope& scope) {
   const ObjectUri uri = ObjectUri::parse(options.source_uri);
-  if (uri.scheme == ObjectUri::Scheme::kFile) {
-    return {is_local_directory(uri) ? LocalSource::Kind::kDirectory : LocalSource::Kind::kArchive,
-            uri.key};
+  if (is_local_directory(uri)) {
+    return {LocalSource::Kind::kDirectory, uri.key};
   }
+  if (workspace.cache != nullptr && options.keep_weights) {
+    if (auto lease = workspace.cache->find(source)) {
+      const std::filesystem::path path = lease->path();
+      return {LocalSource::Kind::kCached, path, std::move(lease)};
+    }
+  }
+  if (uri.scheme == ObjectUri::Scheme::kFile) {
+    require_scratch(workspace, source.info.bytes, "the weights");
+    return {LocalSource::Kind::kArchive, uri.key};
+  }
+  // The archive goes once it is unpacked, but until then both are there.
+  require_scratch(workspace, 2 * source.info.bytes, "the archive and its weights");
   scope.set_total(source.info.bytes);
   const auto path = workspace.scratch / "archive";
   const ObjectInfo fetched = stores.open(uri).download(uri.key, path, scope);
@@ -72,7 +87,7 @@ Checkpoint open_checkpoint(const LocalSource& source,
                            const Workspace& workspace,
                            StageScope& scope) {
   ExtractedArchive files;
-  if (source.kind == LocalSource::Kind::kDirectory) {
+  if (source.kind == LocalSource::Kind::kDirectory || source.kind == LocalSource::Kind::kCached) {
     files = open_directory(source.path);
   } else {
     const auto into = workspace.scratch / "checkpoint";
@@ -89,9 +104,42 @@ Checkpoint open_checkpoint(const LocalSource& source,
   return {std::move(files), std::move(config), std::move(tensors)};
 }
 
-void discard_weights(const LocalSource& source, const Checkpoint& checkpoint) {
-  if (source.kind != LocalSource::Kind::kDirectory) {
+void discard_weights(const LocalSource& local,
+                     const Checkpoint& checkpoint,
+                     const SourceIdentity& source,
+                     const Workspace& workspace) {
+  if (is_unpacked_here(local)) {
     std::filesystem::remove_all(checkpoint.files.model_root);
+  }
+  if (workspace.cache != nullptr) {
+    workspace.cache->forget(source);
+  }
+}
+
+void keep_weights(const LocalSource& local,
+                  const Checkpoint& checkpoint,
+                  const SourceIdentity& source,
+                  const Workspace& workspace) {
+  if (workspace.cache != nullptr && is_unpacked_here(local)) {
+    workspace.cache->keep(source, checkpoint.files.model_root);
+  }
+}
+
+void require_scratch(const Workspace& workspace, std::uint64_t bytes, std::string_view purpose) {
+  const auto available = [&workspace] {
+    return std::filesystem::space(workspace.scratch).available;
+  };
+  if (available() < bytes && workspace.cache != nullptr) {
+    workspace.cache->make_room(bytes);
+  }
+  if (const std::uintmax_t free = available(); free < bytes) {
+    throw Error(ErrorCode::kResourceExhausted,
+                fmt::format("the scratch disk has {} bytes free, {} need at least {}; give it more "
+                            "room or run fewer jobs at a time",
+                            free,
+                            purpose,
+                            bytes),
+                workspace.scratch.string());
   }
 }
 

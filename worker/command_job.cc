@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <new>
+#include <optional>
 
 #include <CLI/CLI.hpp>
 #include <fcntl.h>
@@ -16,6 +17,7 @@
 #include "pipeline/run.h"
 #include "pipeline/storage/encoding.h"
 #include "pipeline/verify/verify.h"
+#include "pipeline/weights_cache.h"
 #include "worker/commands.h"
 #include "worker/environment.h"
 #include "worker/job_events.h"
@@ -60,9 +62,14 @@ ExportReport run_spec(const v1::JobSpec& spec, StageObserver& observer) {
   if (options.verify > VerifyLevel::kStructure) {
     runtime = OnnxRuntime::load(spec.onnxruntime_library());
   }
+  std::optional<WeightsCache> cache;
+  if (spec.weights_cache_bytes() > 0) {
+    cache.emplace(spec.weights_cache(), spec.weights_cache_bytes(), spec.stores().endpoint());
+  }
   Workspace workspace{.scratch = spec.scratch(),
                       .limits = to_archive_limits(spec.limits()),
-                      .runtime = runtime.get()};
+                      .runtime = runtime.get(),
+                      .cache = cache ? &*cache : nullptr};
   return run_export(options, *stores, workspace, observer);
 }
 

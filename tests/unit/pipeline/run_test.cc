@@ -4,7 +4,9 @@
 
 #include "pipeline/output/sha256.h"
 #include "pipeline/storage/store_config.h"
+#include "pipeline/weights_cache.h"
 #include "tests/support/fixture.h"
+#include "tests/unit/archive/tar_builder.h"
 
 namespace onnxferry {
 namespace {
@@ -20,8 +22,21 @@ class RunExport : public ::testing::Test {
   ExportReport run(const ExportOptions& options) {
     const auto scratch = temp_.path() / ("scratch" + std::to_string(++runs_));
     std::filesystem::create_directory(scratch);
-    Workspace workspace{.scratch = scratch, .limits = {}, .runtime = nullptr};
+    Workspace workspace{
+        .scratch = scratch, .limits = {}, .runtime = nullptr, .cache = cache_.get()};
     return run_export(options, *stores_, workspace, observer_);
+  }
+
+  /// A fixture's checkpoint as an archive.
+  std::filesystem::path archive(const std::string& name) {
+    const auto path = temp_.path() / (name + ".tar");
+    const auto root = testing::checkpoint_dir(name);
+    TarBuilder builder;
+    for (const auto& entry : std::filesystem::directory_iterator(root)) {
+      builder.file(entry.path().filename().string(), read_text(entry.path()));
+    }
+    write_text(path, builder.end().bytes());
+    return path;
   }
 
   ExportOptions options(const std::string& request_id, const std::filesystem::path& source) {
@@ -40,6 +55,7 @@ class RunExport : public ::testing::Test {
 
   testing::NullObserver observer_;
   testing::TempDir temp_;
+  std::unique_ptr<WeightsCache> cache_;
   std::unique_ptr<Stores> stores_ = make_stores({}, [](std::string_view) { return std::nullopt; });
   int runs_ = 0;
 };
@@ -108,6 +124,25 @@ TEST_F(RunExport, SameInputSameBytes) {
   const std::string first = run(options("r1", testing::checkpoint_dir("qwen2"))).manifest_sha256;
   std::filesystem::remove_all(out(""));
   EXPECT_EQ(run(options("r1", testing::checkpoint_dir("qwen2"))).manifest_sha256, first);
+}
+
+TEST_F(RunExport, KeptWeightsSpareTheNextJobOfTheSameObjectTheUnpacking) {
+  cache_ = std::make_unique<WeightsCache>(temp_.path() / "cache", 1ULL << 30, "");
+  const auto source = archive("qwen2");
+  const auto unpacked_bytes = [](const ExportReport& report) { return report.stages.at(1).bytes; };
+  const ExportReport first = run(options("r1", source));
+  EXPECT_GT(unpacked_bytes(first), 0U);
+  std::filesystem::remove_all(out(""));
+  const ExportReport second = run(options("r1", source));
+  EXPECT_EQ(unpacked_bytes(second), 0U);
+  EXPECT_EQ(second.manifest_sha256, first.manifest_sha256);
+
+  std::filesystem::remove_all(out(""));
+  ExportOptions discard = options("r1", source);
+  discard.keep_weights = false;
+  EXPECT_GT(unpacked_bytes(run(discard)), 0U) << "without the permission nothing is taken from it";
+  std::filesystem::remove_all(out(""));
+  EXPECT_GT(unpacked_bytes(run(options("r1", source))), 0U) << "and what was there is gone";
 }
 
 TEST_F(RunExport, ErrorsCarryTheirStage) {

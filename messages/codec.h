@@ -17,7 +17,8 @@ inline constexpr std::size_t kMaxRequestBytes = 1U << 20U;
 struct Envelope {
   std::string request_id;                     ///< never empty; see decode_request
   Encoding encoding = Encoding::kProtobuf;    ///< the request's, hence the reply's
-  std::string content_type;                   ///< likewise; never empty
+  std::string content_type;                   ///< likewise, of the data; never empty
+  ContentMode mode = ContentMode::kBinary;    ///< likewise
   std::optional<std::string> correlation_id;  ///< bytes, echoed verbatim
   std::optional<std::string> reply_topic;
   std::optional<std::int32_t> reply_partition;
@@ -44,7 +45,9 @@ struct DecodedRequest {
 /// A request id from outside has 1 to 256 bytes and no control characters, anything else is a
 /// problem and not used. Encodings: content-type application/json, application/x-protobuf or
 /// application/protobuf; absent:
-/// '{' means JSON, 0x00 Confluent framing around protobuf, everything else protobuf.
+/// '{' means JSON, 0x00 Confluent framing around protobuf, everything else protobuf. With
+/// application/cloudevents+json (structured mode) the value's attributes stand for the ce_ headers,
+/// its datacontenttype for content-type, and problems are named by their path in the value.
 DecodedRequest decode_request(std::optional<std::string_view> value,
                               const Headers& headers,
                               const RecordPosition& position);
@@ -56,7 +59,7 @@ struct EncodedMessage {
   Headers headers;
 };
 
-/// Encode a terminal reply in CloudEvents binary mode, in the request's encoding.
+/// Encode a terminal reply as a CloudEvent, in the request's encoding and mode.
 ///
 /// ce_id is a UUIDv5 of (request_id, ce_type), so a duplicate is recognisable by anyone; ce_time is
 /// finished_at; correlation id, traceparent and tracestate are echoed byte for byte.
@@ -64,6 +67,10 @@ struct EncodedMessage {
 EncodedMessage encode_reply(const v1::ExportReply& reply,
                             const Envelope& envelope,
                             std::string_view source);
+
+/// How long an encoded message may be so that the record's value has at most `max_bytes`: in
+/// structured mode the attributes and base64 take their share.
+std::size_t value_budget(const Envelope& envelope, std::size_t max_bytes);
 
 /// ce_type of a terminal reply: completed, cancelled (failure.code CANCELLED) or failed.
 std::string_view reply_type(const v1::ExportReply& reply);
@@ -73,6 +80,36 @@ std::string_view reply_type(const v1::ExportReply& reply);
 EncodedMessage encode_request(const v1::ExportRequest& request,
                               Encoding encoding,
                               std::string_view source);
+
+/// A record of the cancel topic. Its key is the command: it names the request.
+struct CancelRecord {
+  std::string request_id;
+  std::int64_t timestamp_ms = -1;  ///< the record's; it applies to requests sent until then
+  bool is_removed = false;         ///< a null value: an earlier cancel of this id is taken back
+  std::string reason;              ///< UTF-8, at most kMaxCancelReasonBytes; may be empty
+};
+inline constexpr std::size_t kMaxCancelReasonBytes = 200;
+
+/// Read a record of the cancel topic. The value only adds a reason: a CancelRequest in any encoding
+/// of a request, or nothing; one that cannot be read costs the reason, not the cancel.
+/// \return nullopt with `problem` filled when it cancels nothing: no usable key, another request id
+///         in the value, another event type
+std::optional<CancelRecord> decode_cancel(const std::optional<std::string>& key,
+                                          std::optional<std::string_view> value,
+                                          const Headers& headers,
+                                          std::string& problem);
+
+/// Encode a cancel as a caller does, for `onnxferry submit --cancel`. \pre request_id is not empty
+EncodedMessage encode_cancel(const v1::CancelRequest& cancel, std::string_view source);
+
+/// Encode a progress event, in the request's encoding and mode.
+///
+/// ce_sequence is `time` in milliseconds since 1970 and ce_id the UUIDv5 of (request_id, ce_type,
+/// sequence); correlation id, traceparent and tracestate are echoed.
+/// \pre progress.time is set
+EncodedMessage encode_progress(const v1::ProgressEvent& progress,
+                               const Envelope& envelope,
+                               std::string_view source);
 
 /// Decode a reply as a caller does. Problems are thrown as std::runtime_error: a reply is made by
 /// onnxferry itself.

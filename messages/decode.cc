@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <google/protobuf/message.h>
 #include <google/protobuf/unknown_field_set.h>
@@ -6,6 +8,7 @@
 #include "messages/codec.h"
 #include "messages/envelope.h"
 #include "messages/json_scan.h"
+#include "messages/structured.h"
 #include "messages/text.h"
 #include "messages/uuid.h"
 
@@ -138,6 +141,28 @@ void settle_request_id(const RecordPosition& position, DecodedRequest& decoded) 
   decoded.request.set_request_id(id);
 }
 
+void add_path(std::string_view parent, Problems& problems) {
+  for (v1::FieldProblem& problem : problems) {
+    problem.set_field(problem.field().empty() ? std::string(parent)
+                                              : join_path(parent, problem.field()));
+  }
+}
+
+/// The reading of a structured event's binary form, its problems named as the sender wrote them.
+void settle_structured(BinaryForm& event, EnvelopeReading& reading) {
+  reading.envelope.mode = ContentMode::kStructured;
+  reading.is_readable = reading.is_readable && event.is_readable;
+  for (v1::FieldProblem& problem : reading.problems) {
+    problem.set_field(attribute_of(problem.field()));
+  }
+  std::ranges::move(event.problems, std::back_inserter(reading.problems));
+  if (!event.is_readable) {
+    // Nothing is known of the data; the sender speaks JSON.
+    reading.envelope.encoding = Encoding::kJson;
+    reading.envelope.content_type = kJsonType;
+  }
+}
+
 /// Only what a failure reply echoes.
 v1::ExportRequest keep_labels(const v1::ExportRequest& request) {
   v1::ExportRequest kept;
@@ -152,12 +177,23 @@ v1::ExportRequest keep_labels(const v1::ExportRequest& request) {
 DecodedRequest decode_request(std::optional<std::string_view> value,
                               const Headers& headers,
                               const RecordPosition& position) {
-  EnvelopeReading reading = read_envelope(value.value_or(""), headers);
+  std::optional<BinaryForm> event;
+  if (value && is_structured(headers)) {
+    event = to_binary_form(*value, headers);
+    value = event->data;
+  }
+  EnvelopeReading reading = read_envelope(value.value_or(""), event ? event->headers : headers);
+  if (event) {
+    settle_structured(*event, reading);
+  }
   DecodedRequest decoded{.envelope = std::move(reading.envelope),
                          .request = {},
                          .problems = std::move(reading.problems)};
   if (reading.is_readable) {
     Problems problems = decode_value(value, decoded.envelope.encoding, decoded.request);
+    if (event) {
+      add_path(event->data_field, problems);
+    }
     decoded.problems.insert(decoded.problems.end(), problems.begin(), problems.end());
   }
   settle_request_id(position, decoded);
@@ -167,7 +203,74 @@ DecodedRequest decode_request(std::optional<std::string_view> value,
   return decoded;
 }
 
+namespace {
+
+/// Whatever is readable of a cancel's value; an empty message otherwise.
+v1::CancelRequest read_cancel_value(std::string_view value, Encoding encoding) {
+  v1::CancelRequest cancel;
+  bool is_read = true;
+  if (encoding == Encoding::kProtobuf) {
+    is_read = cancel.ParseFromArray(value.data(), static_cast<int>(value.size()));
+  } else if (scan_json(value).complete) {
+    google::protobuf::util::JsonParseOptions options;
+    options.ignore_unknown_fields = true;
+    is_read = google::protobuf::util::JsonStringToMessage(
+                  google::protobuf::StringPiece(value.data(), value.size()), &cancel, options)
+                  .ok();
+  } else {
+    is_read = false;
+  }
+  return is_read ? cancel : v1::CancelRequest();
+}
+
+}  // namespace
+
+std::optional<CancelRecord> decode_cancel(const std::optional<std::string>& key,
+                                          std::optional<std::string_view> value,
+                                          const Headers& headers,
+                                          std::string& problem) {
+  if (!key || !is_request_id(*key)) {
+    problem =
+        fmt::format("key {}, expected a request id: 1 to 256 bytes without control characters",
+                    key ? quote(*key) : "null");
+    return std::nullopt;
+  }
+  CancelRecord record{.request_id = *key, .is_removed = !value.has_value(), .reason = {}};
+  if (!value) {
+    return record;
+  }
+  if (is_structured(headers)) {
+    const BinaryForm event = to_binary_form(*value, headers);
+    if (!event.is_readable) {
+      return record;  // the key is enough
+    }
+    return decode_cancel(key, event.data, event.headers, problem);
+  }
+  const std::string* type = find_header(headers, "ce_type");
+  if (type != nullptr && *type != kTypeCancelRequested) {
+    problem = fmt::format("ce_type {}, expected {}", quote(*type), kTypeCancelRequested);
+    return std::nullopt;
+  }
+  const v1::CancelRequest cancel =
+      read_cancel_value(*value, read_envelope(*value, headers).envelope.encoding);
+  if (!cancel.request_id().empty() && cancel.request_id() != *key) {
+    problem = fmt::format("request_id {} in the value, key {}; they must agree",
+                          quote(cancel.request_id()),
+                          quote(*key));
+    return std::nullopt;
+  }
+  record.reason = utf8_prefix(cancel.reason(), kMaxCancelReasonBytes);
+  return record;
+}
+
 v1::ExportReply decode_reply(std::string_view value, const Headers& headers) {
+  if (is_structured(headers)) {
+    const BinaryForm event = to_binary_form(value, headers);
+    if (!event.is_readable) {
+      throw std::runtime_error("the reply is not a CloudEvent in JSON");
+    }
+    return decode_reply(event.data, event.headers);
+  }
   const EnvelopeReading reading = read_envelope(value, headers);
   v1::ExportReply reply;
   if (reading.envelope.encoding == Encoding::kProtobuf) {

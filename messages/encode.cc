@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <stdexcept>
 
@@ -7,6 +8,7 @@
 
 #include "messages/codec.h"
 #include "messages/envelope.h"
+#include "messages/structured.h"
 #include "messages/timestamps.h"
 #include "messages/uuid.h"
 
@@ -54,23 +56,56 @@ struct Event {
   std::string subject;
   std::string time;
   std::string_view content_type;
+  std::string sequence;  ///< empty: the only event of its type
 };
 
 /// Source: CloudEvents 1.0.2 Kafka protocol binding, section 3.2 (binary content mode).
 Headers event_headers(const Event& event) {
-  return {{"ce_specversion", "1.0"},
-          {"ce_id", event.id},
-          {"ce_source", std::string(event.source)},
-          {"ce_type", std::string(event.type)},
-          {"ce_subject", event.subject},
-          {"ce_time", event.time},
-          {std::string(kContentType), std::string(event.content_type)}};
+  Headers headers = {{"ce_specversion", "1.0"},
+                     {"ce_id", event.id},
+                     {"ce_source", std::string(event.source)},
+                     {"ce_type", std::string(event.type)},
+                     {"ce_subject", event.subject},
+                     {"ce_time", event.time},
+                     {std::string(kContentType), std::string(event.content_type)}};
+  if (!event.sequence.empty()) {
+    headers.push_back({"ce_sequence", event.sequence});
+  }
+  return headers;
 }
+
+/// Room for the attributes of a structured event.
+constexpr std::size_t kAttributeBytes = 4096;
 
 void echo(const std::optional<std::string>& value, std::string_view name, Headers& headers) {
   if (value) {
     headers.push_back({std::string(name), value});
   }
+}
+
+/// An event for the sender of a request, in its mode. `message.value` is the data and becomes the
+/// whole event in structured mode.
+void address(const Event& event, const Envelope& envelope, EncodedMessage& message) {
+  if (envelope.mode == ContentMode::kStructured) {
+    message.value = to_structured({{"specversion", "1.0"},
+                                   {"id", event.id},
+                                   {"source", std::string(event.source)},
+                                   {"type", std::string(event.type)},
+                                   {"subject", event.subject},
+                                   {"time", event.time},
+                                   {"datacontenttype", std::string(event.content_type)},
+                                   {"sequence", event.sequence},
+                                   {"traceparent", envelope.traceparent.value_or("")},
+                                   {"tracestate", envelope.tracestate.value_or("")}},
+                                  envelope.encoding,
+                                  message.value);
+    message.headers = {{std::string(kContentType), std::string(kStructuredType)}};
+  } else {
+    message.headers = event_headers(event);
+  }
+  echo(envelope.correlation_id, kCorrelationId, message.headers);
+  echo(envelope.traceparent, kTraceparent, message.headers);
+  echo(envelope.tracestate, kTracestate, message.headers);
 }
 
 }  // namespace
@@ -86,17 +121,57 @@ EncodedMessage encode_reply(const v1::ExportReply& reply,
                             const Envelope& envelope,
                             std::string_view source) {
   const std::string_view type = reply_type(reply);
-  EncodedMessage message{.key = reply.request_id(),
-                         .value = encode_value(reply, envelope.encoding),
-                         .headers = event_headers({.id = event_id(reply.request_id(), type),
-                                                   .type = type,
-                                                   .source = source,
-                                                   .subject = reply.request_id(),
-                                                   .time = to_rfc3339(reply.finished_at()),
-                                                   .content_type = envelope.content_type})};
-  echo(envelope.correlation_id, kCorrelationId, message.headers);
-  echo(envelope.traceparent, kTraceparent, message.headers);
-  echo(envelope.tracestate, kTracestate, message.headers);
+  EncodedMessage message{
+      .key = reply.request_id(), .value = encode_value(reply, envelope.encoding), .headers = {}};
+  address({.id = event_id(reply.request_id(), type),
+           .type = type,
+           .source = source,
+           .subject = reply.request_id(),
+           .time = to_rfc3339(reply.finished_at()),
+           .content_type = envelope.content_type,
+           .sequence = {}},
+          envelope,
+          message);
+  return message;
+}
+
+std::size_t value_budget(const Envelope& envelope, std::size_t max_bytes) {
+  if (envelope.mode == ContentMode::kBinary) {
+    return max_bytes;
+  }
+  const std::size_t data = max_bytes - std::min(max_bytes, kAttributeBytes);
+  return envelope.encoding == Encoding::kJson ? data : data / 4 * 3;
+}
+
+EncodedMessage encode_cancel(const v1::CancelRequest& cancel, std::string_view source) {
+  return {.key = cancel.request_id(),
+          .value = encode_value(cancel, Encoding::kJson),
+          .headers = event_headers({.id = uuid4(),  // the same id may be cancelled again later
+                                    .type = kTypeCancelRequested,
+                                    .source = source,
+                                    .subject = cancel.request_id(),
+                                    .time = to_rfc3339(std::chrono::system_clock::now()),
+                                    .content_type = kJsonType,
+                                    .sequence = {}})};
+}
+
+EncodedMessage encode_progress(const v1::ProgressEvent& progress,
+                               const Envelope& envelope,
+                               std::string_view source) {
+  const auto ms = static_cast<std::uint64_t>(progress.time().seconds() * 1000 +
+                                             progress.time().nanos() / 1'000'000);
+  EncodedMessage message{.key = progress.request_id(),
+                         .value = encode_value(progress, envelope.encoding),
+                         .headers = {}};
+  address({.id = event_id(progress.request_id(), kTypeProgress, ms),
+           .type = kTypeProgress,
+           .source = source,
+           .subject = progress.request_id(),
+           .time = to_rfc3339(progress.time()),
+           .content_type = envelope.content_type,
+           .sequence = std::to_string(ms)},
+          envelope,
+          message);
   return message;
 }
 
@@ -111,7 +186,8 @@ EncodedMessage encode_request(const v1::ExportRequest& request,
                .source = source,
                .subject = request.request_id(),
                .time = to_rfc3339(std::chrono::system_clock::now()),
-               .content_type = encoding == Encoding::kJson ? kJsonType : kProtobufType})};
+               .content_type = encoding == Encoding::kJson ? kJsonType : kProtobufType,
+               .sequence = {}})};
 }
 
 std::string encode_value(const google::protobuf::Message& message, Encoding encoding) {

@@ -14,22 +14,6 @@ constexpr std::size_t kMaxIdBytes = 256;
 constexpr std::size_t kMaxTopicBytes = 249;  // Kafka's own bound
 constexpr std::size_t kMaxTraceBytes = 512;  // W3C Trace Context 3.3.1.5: tracestate's minimum
 
-/// "Application/JSON; charset=utf-8" → "application/json".
-std::string media_type(std::string_view content_type) {
-  content_type = content_type.substr(0, content_type.find(';'));
-  while (!content_type.empty() && content_type.front() == ' ') {
-    content_type.remove_prefix(1);
-  }
-  while (!content_type.empty() && content_type.back() == ' ') {
-    content_type.remove_suffix(1);
-  }
-  std::string type(content_type);
-  std::ranges::transform(type, type.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return type;
-}
-
 void read_content_type(std::string_view value, const Headers& headers, EnvelopeReading& reading) {
   // '{' would be the start of group 15 in protobuf, which the contract has not.
   const bool looks_like_json = !value.empty() && value.front() == '{';
@@ -47,21 +31,12 @@ void read_content_type(std::string_view value, const Headers& headers, EnvelopeR
   } else if (type == kProtobufType || type == "application/protobuf") {
     envelope.encoding = Encoding::kProtobuf;
     envelope.content_type = type;
-  } else if (type.starts_with("application/cloudevents")) {
-    reading.is_readable = false;
-    envelope.encoding = Encoding::kJson;
-    envelope.content_type = kJsonType;
-    reading.problems.push_back(
-        make_problem(kContentType,
-                     "CloudEvents structured mode is not accepted yet; send binary mode: the "
-                     "request in the value, "
-                     "ce_* headers, content-type application/json or application/x-protobuf"));
   } else {
     reading.is_readable = false;
     reading.problems.push_back(
         make_problem(kContentType,
-                     fmt::format("found {}, expected application/json, application/x-protobuf or "
-                                 "application/protobuf",
+                     fmt::format("found {}, expected application/json, application/x-protobuf, "
+                                 "application/protobuf or application/cloudevents+json",
                                  quote(*header))));
   }
 }
@@ -143,6 +118,21 @@ std::optional<std::string> find_trace(const Headers& headers, std::string_view n
 }
 
 }  // namespace
+
+std::string media_type(std::string_view content_type) {
+  content_type = content_type.substr(0, content_type.find(';'));
+  while (!content_type.empty() && content_type.front() == ' ') {
+    content_type.remove_prefix(1);
+  }
+  while (!content_type.empty() && content_type.back() == ' ') {
+    content_type.remove_suffix(1);
+  }
+  std::string type(content_type);
+  std::ranges::transform(type, type.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return type;
+}
 
 bool is_request_id(std::string_view id) {
   const auto is_control = [](char c) { return static_cast<std::uint8_t>(c) < 0x20 || c == 0x7F; };

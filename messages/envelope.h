@@ -19,6 +19,9 @@ struct EnvelopeReading {
 
 EnvelopeReading read_envelope(std::string_view value, const Headers& headers);
 
+/// "Application/JSON; charset=utf-8" → "application/json".
+std::string media_type(std::string_view content_type);
+
 /// 1 to 256 bytes of UTF-8 without control characters.
 bool is_request_id(std::string_view id);
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace onnxferry::messages {
@@ -26,6 +27,8 @@ struct RecordPosition {
   bool operator==(const RecordPosition&) const = default;
 };
 
+/// CloudEvents' two ways into a Kafka record: attributes in headers, or all of it in the value.
+enum class ContentMode : std::uint8_t { kBinary, kStructured };
 enum class Encoding : std::uint8_t { kProtobuf, kJson };
 
 inline constexpr std::string_view kContentType = "content-type";
@@ -35,12 +38,50 @@ inline constexpr std::string_view kReplyPartition = "kafka_replyPartition";
 inline constexpr std::string_view kTraceparent = "traceparent";
 inline constexpr std::string_view kTracestate = "tracestate";
 
+// What a record of the retry topic has besides the original's headers; README.md, "Retry topic".
+inline constexpr std::string_view kRetryRequestId = "onnxferry-request-id";
+inline constexpr std::string_view kRetryAttempt = "onnxferry-attempt";
+inline constexpr std::string_view kRetryNotBefore = "onnxferry-not-before";
+inline constexpr std::string_view kOriginalTopic = "onnxferry-original-topic";
+inline constexpr std::string_view kOriginalPartition = "onnxferry-original-partition";
+inline constexpr std::string_view kOriginalOffset = "onnxferry-original-offset";
+inline constexpr std::string_view kOriginalTimestampType = "onnxferry-original-timestamp-type";
+inline constexpr std::string_view kSpringAttempts = "retry_topic-attempts";
+inline constexpr std::string_view kSpringBackoffTimestamp = "retry_topic-backoff-timestamp";
+inline constexpr std::string_view kSpringOriginalTimestamp = "retry_topic-original-timestamp";
+
 inline constexpr std::string_view kTypeRequested = "dev.onnxferry.export.requested.v1";
 inline constexpr std::string_view kTypeCompleted = "dev.onnxferry.export.completed.v1";
 inline constexpr std::string_view kTypeFailed = "dev.onnxferry.export.failed.v1";
 inline constexpr std::string_view kTypeCancelled = "dev.onnxferry.export.cancelled.v1";
 inline constexpr std::string_view kTypeProgress = "dev.onnxferry.export.progress.v1";
 inline constexpr std::string_view kTypeCancelRequested = "dev.onnxferry.export.cancel.requested.v1";
+
+/// An integer as Spring Kafka writes it into a header.
+template <typename Integer>
+std::string to_big_endian(Integer value) {
+  auto bits = static_cast<std::make_unsigned_t<Integer>>(value);
+  std::string bytes(sizeof(value), '\0');
+  for (auto byte = bytes.rbegin(); byte != bytes.rend(); ++byte) {
+    *byte = static_cast<char>(bits & 0xFFU);
+    bits = static_cast<std::make_unsigned_t<Integer>>(bits >> 8U);
+  }
+  return bytes;
+}
+
+/// \return nullopt when there are not exactly as many bytes as the type has
+template <typename Integer>
+std::optional<Integer> from_big_endian(std::string_view bytes) {
+  if (bytes.size() != sizeof(Integer)) {
+    return std::nullopt;
+  }
+  std::make_unsigned_t<Integer> bits = 0;
+  for (const char byte : bytes) {
+    bits =
+        static_cast<std::make_unsigned_t<Integer>>((bits << 8U) | static_cast<std::uint8_t>(byte));
+  }
+  return static_cast<Integer>(bits);
+}
 
 /// The last header of that name (Kafka allows several; the last one wins, as in Kafka's own
 /// clients). Absent and null both give nullptr. Names are compared byte for byte, but for

@@ -32,8 +32,12 @@ TEST(Readme, NamesEveryRequestField) {
 }
 
 TEST(Readme, NamesEveryEventType) {
-  for (const std::string_view type :
-       {kTypeRequested, kTypeCompleted, kTypeFailed, kTypeCancelled}) {
+  for (const std::string_view type : {kTypeRequested,
+                                      kTypeCompleted,
+                                      kTypeFailed,
+                                      kTypeCancelled,
+                                      kTypeProgress,
+                                      kTypeCancelRequested}) {
     EXPECT_THAT(readme(), HasSubstr(std::string(type)));
   }
 }

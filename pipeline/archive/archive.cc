@@ -10,6 +10,7 @@
 #include "pipeline/archive/output_directory.h"
 #include "pipeline/archive/selection.h"
 #include "pipeline/archive/tar_reader.h"
+#include "pipeline/archive/zip_reader.h"
 #include "pipeline/error.h"
 
 namespace onnxferry {
@@ -19,7 +20,7 @@ namespace {
 // none, so all of them together may not even pass one block.
 constexpr std::uint64_t kMaxHoleBytes = 1U << 20;
 
-[[noreturn]] void fail(ErrorCode code, const TarEntry& entry, const std::string& what) {
+[[noreturn]] void fail(ErrorCode code, const ArchiveEntry& entry, const std::string& what) {
   throw Error(code, fmt::format("the entry {} {}", quote_entry(entry.name), what), entry.name);
 }
 
@@ -39,7 +40,7 @@ class Extraction {
              std::uint64_t max_bytes)
       : limits_(limits), scope_(scope), max_bytes_(max_bytes), directory_(into) {}
 
-  void run(TarReader& reader) {
+  void run(EntryReader& reader) {
     while (const auto entry = reader.next()) {
       if (++entries_ > limits_.max_entries) {
         throw Error(ErrorCode::kLimitExceeded,
@@ -58,7 +59,7 @@ class Extraction {
   }
 
  private:
-  void take(const TarEntry& entry, TarReader& reader) {
+  void take(const ArchiveEntry& entry, EntryReader& reader) {
     const std::vector<std::string> components = split_entry_name(entry.name, limits_);
     if (entry.type == EntryType::kDirectory) {
       names_.add_directory(components);  // made when a file needs it
@@ -83,7 +84,7 @@ class Extraction {
     result_.files.push_back(path);
   }
 
-  static void check_type(const TarEntry& entry) {
+  static void check_type(const ArchiveEntry& entry) {
     switch (entry.type) {
       case EntryType::kSymlink:
       case EntryType::kHardlink:
@@ -102,7 +103,7 @@ class Extraction {
     }
   }
 
-  bool is_wanted(const TarEntry& entry, const std::string& path, std::size_t depth) {
+  bool is_wanted(const ArchiveEntry& entry, const std::string& path, std::size_t depth) {
     has_root_config_ = has_root_config_ || path == "config.json";
     switch (use_of(path)) {
       case FileUse::kSkipped:
@@ -119,7 +120,7 @@ class Extraction {
   }
 
   /// Early refusal by what the header claims; `write` counts what really comes.
-  void check_claimed_size(const TarEntry& entry, const std::string& path) const {
+  void check_claimed_size(const ArchiveEntry& entry, const std::string& path) const {
     if (entry.bytes > limit_of(path)) {
       fail(ErrorCode::kLimitExceeded,
            entry,
@@ -138,7 +139,9 @@ class Extraction {
                : std::min(limits_.max_file_bytes, limits_.max_metadata_file_bytes);
   }
 
-  void write(const TarEntry& entry, const std::vector<std::string>& components, TarReader& reader) {
+  void write(const ArchiveEntry& entry,
+             const std::vector<std::string>& components,
+             EntryReader& reader) {
     OutputFile file = directory_.create_file(components);
     if (!entry.is_sparse) {
       // A header may claim anything up to the limits, but not make us reserve it.
@@ -171,7 +174,7 @@ class Extraction {
     }
   }
 
-  void count_hole(const TarEntry& entry, std::uint64_t bytes) {
+  void count_hole(const ArchiveEntry& entry, std::uint64_t bytes) {
     hole_bytes_ += bytes;  // no overflow: each hole is inside an entry that passed its limits
     result_.bytes += bytes;
     if (hole_bytes_ > kMaxHoleBytes) {
@@ -201,10 +204,18 @@ ExtractedArchive extract_archive(const std::filesystem::path& archive,
                                  const ArchiveLimits& limits,
                                  StageScope& scope) {
   FileSource file(archive, scope);
-  const std::unique_ptr<ByteSource> decompressed = open_compression(file, limits);
+  const ArchiveFormat format = find_format(file);
+  if (format == ArchiveFormat::kZip) {
+    scope.set_total(file.file_bytes());
+    ZipReader reader(file, limits);
+    Extraction extraction(into, limits, scope, max_expanded_bytes(file.file_bytes(), limits));
+    extraction.run(reader);
+    return extraction.finish(into);
+  }
+  const std::unique_ptr<ByteSource> decompressed = open_compression(file, format, limits);
   ByteSource& source = decompressed ? *decompressed : file;
   if (!decompressed) {
-    scope.set_total(file.file_bytes());  // of a gzip file only the end would tell
+    scope.set_total(file.file_bytes());  // of a compressed file only the end would tell
   }
   TarReader reader(source, file.name());
   Extraction extraction(into, limits, scope, source.max_bytes());

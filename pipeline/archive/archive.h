@@ -29,16 +29,17 @@ struct ExtractedArchive {
   std::uint64_t bytes = 0;  ///< written
 };
 
-/// Unpack a tar or tar.gz into a fresh directory, only the files that the exporter reads or copies.
+/// Unpack a tar, tar.gz, tar.zst or zip into a fresh directory, only the files that the exporter
+/// reads or copies.
 ///
 /// \param archive  a regular file; format found by content, not by name
 /// \param into     existing, empty, mode 0700, owned by this job
-/// \throws Error{kCorruptArchive} damaged, truncated, bad gzip CRC, or an unsafe entry (absolute
-/// path, "..",
-///         link, device, duplicate, name collision); Error{kLimitExceeded};
+/// \throws Error{kCorruptArchive} damaged, truncated, wrong checksum, or an unsafe entry (absolute
+///         path, "..", link, device, duplicate, overlap, name collision); Error{kLimitExceeded};
 ///         Error{kResourceExhausted}; Error{kCorruptCheckpoint} when no config.json is at the root
 ///         or one level below it; Error{kUnsupportedModel} when the only weights are in formats
-///         that are not read; Error{kUnsupportedOption} for zip, zstd and other archive formats
+///         that are not read; Error{kUnsupportedOption} for other archive formats, encrypted and
+///         multi-disk zips, and methods of zip other than stored and deflate
 /// Nothing from the archive is executed, no link is ever created. Thread: any.
 ExtractedArchive extract_archive(const std::filesystem::path& archive,
                                  const std::filesystem::path& into,

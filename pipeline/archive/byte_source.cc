@@ -22,10 +22,7 @@ struct Magic {
   std::string_view name;
 };
 
-constexpr std::array<Magic, 8> kUnreadFormats = {{
-    {"PK\x03\x04", "zip"},
-    {"PK\x05\x06", "zip"},
-    {"\x28\xB5\x2F\xFD", "zstd"},
+constexpr std::array<Magic, 5> kUnreadFormats = {{
     {std::string_view("\xFD\x37\x7A\x58\x5A\x00", 6), "xz"},
     {"BZh", "bzip2"},
     {"7z\xBC\xAF\x27\x1C", "7z"},
@@ -33,6 +30,17 @@ constexpr std::array<Magic, 8> kUnreadFormats = {{
     {"Rar!", "rar"},
 }};
 constexpr std::string_view kGzipMagic = "\x1F\x8B";
+constexpr std::string_view kZstdMagic = "\x28\xB5\x2F\xFD";
+constexpr std::string_view kZipEntryMagic = "PK\x03\x04";
+constexpr std::string_view kZipEndMagic = "PK\x05\x06";  // a zip without entries
+
+constexpr std::uint64_t kRatioFreeBytes = 16U << 20;
+
+/// 0x184D2A50 to 0x184D2A5F, little endian: zstd tools put such frames before the data.
+bool is_skippable_frame(std::string_view start) {
+  return start.size() >= 4 && (static_cast<unsigned char>(start[0]) & 0xF0U) == 0x50U &&
+         start.substr(1, 3) == "\x2A\x4D\x18";
+}
 
 }  // namespace
 
@@ -105,26 +113,81 @@ std::string FileSource::peek(std::size_t bytes) const {
   return text;
 }
 
-std::unique_ptr<ByteSource> open_compression(FileSource& file, const ArchiveLimits& limits) {
+bool FileSource::read_exactly(std::uint64_t offset, std::span<std::byte> out) const {
+  scope_.check_cancelled();
+  while (!out.empty()) {
+    const std::size_t count = read_at(offset, out);
+    if (count == 0) {
+      return false;
+    }
+    offset += count;
+    out = out.subspan(count);
+  }
+  return true;
+}
+
+std::uint64_t max_expanded_bytes(std::uint64_t file_bytes, const ArchiveLimits& limits) {
+  return file_bytes * limits.max_expansion_ratio + kRatioFreeBytes;
+}
+
+void check_expansion(const std::string& name,
+                     std::uint64_t input_bytes,
+                     std::uint64_t output_bytes,
+                     const ArchiveLimits& limits) {
+  if (output_bytes <= kRatioFreeBytes || output_bytes / limits.max_expansion_ratio <= input_bytes) {
+    return;
+  }
+  throw Error(ErrorCode::kLimitExceeded,
+              fmt::format("{} expands to more than {} times its size ({} bytes from {}); model "
+                          "weights compress by less than 5",
+                          name,
+                          limits.max_expansion_ratio,
+                          output_bytes,
+                          input_bytes),
+              name);
+}
+
+ArchiveFormat find_format(const FileSource& file) {
   const std::string start = file.peek(16);
   if (start.empty()) {
-    throw Error(ErrorCode::kCorruptArchive,
-                fmt::format("{} is empty; expected a tar or tar.gz archive", file.name()),
-                file.name());
+    throw Error(
+        ErrorCode::kCorruptArchive,
+        fmt::format("{} is empty; expected a tar, tar.gz, tar.zst or zip archive", file.name()),
+        file.name());
   }
   for (const Magic& format : kUnreadFormats) {
     if (start.starts_with(format.bytes)) {
       throw Error(ErrorCode::kUnsupportedOption,
-                  fmt::format("{} is a {} archive, which is not read yet; use tar or tar.gz",
+                  fmt::format("{} is a {} archive, which is not read; use tar, tar.gz, tar.zst or "
+                              "zip",
                               file.name(),
                               format.name),
                   file.name());
     }
   }
   if (start.starts_with(kGzipMagic)) {
-    return std::make_unique<GzipSource>(file, limits);
+    return ArchiveFormat::kGzip;
   }
-  return nullptr;
+  if (start.starts_with(kZstdMagic) || is_skippable_frame(start)) {
+    return ArchiveFormat::kZstd;
+  }
+  if (start.starts_with(kZipEntryMagic) || start.starts_with(kZipEndMagic)) {
+    return ArchiveFormat::kZip;
+  }
+  return ArchiveFormat::kTar;
+}
+
+std::unique_ptr<ByteSource> open_compression(FileSource& file,
+                                             ArchiveFormat format,
+                                             const ArchiveLimits& limits) {
+  switch (format) {
+    case ArchiveFormat::kGzip:
+      return std::make_unique<GzipSource>(file, limits);
+    case ArchiveFormat::kZstd:
+      return std::make_unique<ZstdSource>(file, limits);
+    default:
+      return nullptr;
+  }
 }
 
 }  // namespace onnxferry

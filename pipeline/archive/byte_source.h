@@ -40,6 +40,9 @@ class FileSource final : public ByteSource {
 
   /// The first bytes of the file, at most `bytes` of them; the position stays.
   [[nodiscard]] std::string peek(std::size_t bytes) const;
+  /// Fill `out` from `offset`; the position stays.
+  /// \return false if the file ends before
+  [[nodiscard]] bool read_exactly(std::uint64_t offset, std::span<std::byte> out) const;
   [[nodiscard]] std::uint64_t file_bytes() const { return file_bytes_; }
   [[nodiscard]] const std::string& name() const { return name_; }
 
@@ -58,7 +61,7 @@ class FileSource final : public ByteSource {
 /// verified; libarchive's own gzip filter skips both.
 class GzipSource final : public ByteSource {
  public:
-  /// `file` outlives this.
+  /// `file` and `limits` outlive this.
   GzipSource(FileSource& file, const ArchiveLimits& limits);
   GzipSource(const GzipSource&) = delete;
   GzipSource& operator=(const GzipSource&) = delete;
@@ -75,16 +78,60 @@ class GzipSource final : public ByteSource {
   void refill();
   bool start_member();
   void inflate();
-  void check_ratio() const;
 
   FileSource& file_;
-  std::uint64_t max_ratio_;
+  const ArchiveLimits& limits_;
   std::unique_ptr<State> state_;
 };
 
-/// Wrap `file` by what its first bytes say: nullptr for a plain tar, which needs no layer.
+/// The content of a zstd file of one or more frames, skippable ones among them. Frame checksums
+/// and declared sizes are verified where the writer put them. Formats from before zstd 1.0 are not
+/// decoded, whatever the library can do.
+class ZstdSource final : public ByteSource {
+ public:
+  /// `file` and `limits` outlive this.
+  ZstdSource(FileSource& file, const ArchiveLimits& limits);
+  ZstdSource(const ZstdSource&) = delete;
+  ZstdSource& operator=(const ZstdSource&) = delete;
+  ~ZstdSource() override;
+
+  /// \throws Error{kCorruptArchive} damaged, truncated, or something after the last frame;
+  ///         Error{kLimitExceeded} past the expansion ratio, or a window of more than 128 MiB
+  std::span<const std::byte> next() override;
+  std::uint64_t skip(std::uint64_t /*bytes*/) override { return 0; }
+  [[nodiscard]] std::uint64_t max_bytes() const override;
+
+ private:
+  struct State;
+  bool refill();
+  bool start_frame();
+  void decompress();
+  [[noreturn]] void fail(ErrorCode code, std::string_view what) const;
+
+  FileSource& file_;
+  const ArchiveLimits& limits_;
+  std::unique_ptr<State> state_;
+};
+
+/// What `max_expansion_ratio` lets a file of this size become.
+std::uint64_t max_expanded_bytes(std::uint64_t file_bytes, const ArchiveLimits& limits);
+/// Refuse a decompression bomb: `output_bytes` came from `input_bytes` so far.
+/// \throws Error{kLimitExceeded}
+void check_expansion(const std::string& name,
+                     std::uint64_t input_bytes,
+                     std::uint64_t output_bytes,
+                     const ArchiveLimits& limits);
+
+enum class ArchiveFormat : std::uint8_t { kTar, kGzip, kZstd, kZip };
+
+/// By what the first bytes say, never by the name; kTar is what is left.
 /// \throws Error{kUnsupportedOption} for archive formats that are not read, Error{kCorruptArchive}
 ///         for an empty file
-std::unique_ptr<ByteSource> open_compression(FileSource& file, const ArchiveLimits& limits);
+ArchiveFormat find_format(const FileSource& file);
+
+/// The layer between `file` and a tar; nullptr for a plain tar, which needs none.
+std::unique_ptr<ByteSource> open_compression(FileSource& file,
+                                             ArchiveFormat format,
+                                             const ArchiveLimits& limits);
 
 }  // namespace onnxferry

@@ -8,7 +8,6 @@ namespace onnxferry {
 namespace {
 
 constexpr std::size_t kBlockBytes = 1U << 20;
-constexpr std::uint64_t kRatioFreeBytes = 16U << 20;
 
 }  // namespace
 
@@ -23,14 +22,14 @@ struct GzipSource::State {
 };
 
 GzipSource::GzipSource(FileSource& file, const ArchiveLimits& limits)
-    : file_(file), max_ratio_(limits.max_expansion_ratio), state_(std::make_unique<State>()) {
+    : file_(file), limits_(limits), state_(std::make_unique<State>()) {
   isal_inflate_init(&state_->inflate);
 }
 
 GzipSource::~GzipSource() = default;
 
 std::uint64_t GzipSource::max_bytes() const {
-  return file_.file_bytes() * max_ratio_ + kRatioFreeBytes;
+  return max_expanded_bytes(file_.file_bytes(), limits_);
 }
 
 std::span<const std::byte> GzipSource::next() {
@@ -45,7 +44,7 @@ std::span<const std::byte> GzipSource::next() {
   }
   const std::size_t count = kBlockBytes - state.inflate.avail_out;
   state.output_bytes += count;
-  check_ratio();
+  check_expansion(file_.name(), state.input_bytes, state.output_bytes, limits_);
   return {state.output.get(), count};
 }
 
@@ -115,24 +114,11 @@ void GzipSource::inflate() {
   const bool stuck =
       input_before == state.inflate.avail_in && output_before == state.inflate.avail_out;
   if (stuck && state.at_end) {
-    fail("the gzip data ends early; the file is truncated,");
+    fail(state.members > 1
+             ? "the last gzip member ends early, or is no gzip; the file is truncated, "
+               "or something was appended,"
+             : "the gzip data ends early; the file is truncated,");
   }
-}
-
-void GzipSource::check_ratio() const {
-  const State& state = *state_;
-  if (state.output_bytes <= kRatioFreeBytes ||
-      state.output_bytes / max_ratio_ <= state.input_bytes) {
-    return;
-  }
-  throw Error(ErrorCode::kLimitExceeded,
-              fmt::format("{} expands to more than {} times its size ({} bytes from {}); model "
-                          "weights compress by less than 5",
-                          file_.name(),
-                          max_ratio_,
-                          state.output_bytes,
-                          state.input_bytes),
-              file_.name());
 }
 
 }  // namespace onnxferry

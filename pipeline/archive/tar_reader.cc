@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <clocale>
 #include <limits>
+#include <string_view>
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -122,7 +123,7 @@ void TarReader::fail() {
   const std::string_view what = text == nullptr ? "unknown error" : text;
   if (what.starts_with("Unrecognized archive format")) {
     throw Error(ErrorCode::kCorruptArchive,
-                fmt::format("{} is no tar archive; expected tar or tar.gz", name_),
+                fmt::format("{} is no tar archive; expected tar, tar.gz, tar.zst or zip", name_),
                 name_);
   }
   throw Error(ErrorCode::kCorruptArchive,
@@ -133,7 +134,7 @@ void TarReader::fail() {
               name_);
 }
 
-std::optional<TarEntry> TarReader::next() {
+std::optional<ArchiveEntry> TarReader::next() {
   const Utf8Locale locale;
   // Step over the rest of the entry before by itself, so that what next_header then consumes is
   // the next header or the end marker.
@@ -159,7 +160,10 @@ std::optional<TarEntry> TarReader::next() {
   }
   // A warning is about a name or attribute that cannot be converted: names are checked by the
   // caller, attributes are not used.
-  if (result != ARCHIVE_OK && result != ARCHIVE_WARN) {
+  // One of a malformed pax header is more: libarchive drops the header, others may read it.
+  const char* warning = result == ARCHIVE_WARN ? archive_error_string(handle_.get()) : nullptr;
+  if ((result != ARCHIVE_OK && result != ARCHIVE_WARN) ||
+      (warning != nullptr && std::string_view(warning).find("malformed") != std::string::npos)) {
     fail();
   }
   const char* name = archive_entry_pathname(entry);
@@ -171,13 +175,13 @@ std::optional<TarEntry> TarReader::next() {
                             archive_file_count(handle_.get())),
                 name_);
   }
-  return TarEntry{.name = name,
-                  .type = type_of(entry),
-                  .bytes = static_cast<std::uint64_t>(bytes),
-                  .is_sparse = archive_entry_sparse_count(entry) > 0};
+  return ArchiveEntry{.name = name,
+                      .type = type_of(entry),
+                      .bytes = static_cast<std::uint64_t>(bytes),
+                      .is_sparse = archive_entry_sparse_count(entry) > 0};
 }
 
-std::optional<TarBlock> TarReader::read_block() {
+std::optional<EntryBlock> TarReader::read_block() {
   const void* data = nullptr;
   std::size_t bytes = 0;
   la_int64_t offset = 0;
@@ -188,8 +192,8 @@ std::optional<TarBlock> TarReader::read_block() {
   if (result != ARCHIVE_OK || offset < 0) {
     fail();
   }
-  return TarBlock{.data = {static_cast<const std::byte*>(data), bytes},
-                  .offset = static_cast<std::uint64_t>(offset)};
+  return EntryBlock{.data = {static_cast<const std::byte*>(data), bytes},
+                    .offset = static_cast<std::uint64_t>(offset)};
 }
 
 /// Behind the end marker only zeros may follow (writers pad to their record size). Reading to the

@@ -9,41 +9,27 @@
 #include <string>
 
 #include "pipeline/archive/byte_source.h"
+#include "pipeline/archive/entry_reader.h"
 
 struct archive;
 
 namespace onnxferry {
 
-enum class EntryType : std::uint8_t { kFile, kDirectory, kSymlink, kHardlink, kOther };
-
-struct TarEntry {
-  std::string name;  ///< raw: not checked in any way
-  EntryType type = EntryType::kOther;
-  std::uint64_t bytes = 0;  ///< as claimed
-  bool is_sparse = false;
-};
-
-struct TarBlock {
-  std::span<const std::byte> data;  ///< valid until the next call
-  std::uint64_t offset = 0;         ///< in the entry; a gap to the block before is a hole
-};
-
 /// libarchive's tar reader (v7, ustar, pax, GNU) and nothing else of libarchive: no filters, no
 /// other format, no writing to disk. Thread: one at a time.
-class TarReader {
+class TarReader final : public EntryReader {
  public:
   /// `source` outlives this. `name` is for messages.
   TarReader(ByteSource& source, std::string name);
   TarReader(const TarReader&) = delete;
   TarReader& operator=(const TarReader&) = delete;
-  ~TarReader();
+  ~TarReader() override;
 
   /// The next entry, nullopt behind the last. Data of the entry before is skipped.
   /// \throws Error{kCorruptArchive} if damaged, truncated, without the end marker, or followed by
   ///         anything but zeros; what the source throws
-  std::optional<TarEntry> next();
-  /// The next data of the current entry.
-  std::optional<TarBlock> read_block();
+  std::optional<ArchiveEntry> next() override;
+  std::optional<EntryBlock> read_block() override;
 
  private:
   struct Callbacks;

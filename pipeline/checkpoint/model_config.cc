@@ -38,6 +38,8 @@ namespace {
 
 constexpr std::uint64_t kMaxConfigBytes = 16ULL << 20;
 constexpr std::int64_t kMaxDimension = 1LL << 31;
+// Real ones nest four levels. What walks the document may then recurse.
+constexpr int kMaxDepth = 64;
 
 std::string shown(const Json& value) {
   constexpr std::size_t kMaxShown = 80;
@@ -76,6 +78,21 @@ std::int64_t to_integer(const std::string& path, const Json& value) {
   throw_wrong_type(path, value, "an integer");
 }
 
+/// These two names go into messages, logs and the manifest as they are.
+void check_name(const std::string& name, std::string_view key) {
+  constexpr std::size_t kMaxNameBytes = 128;
+  const bool is_printable = std::ranges::all_of(name, [](char c) { return c > ' ' && c < 0x7F; });
+  if (name.size() > kMaxNameBytes || !is_printable) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("config.json: {} is {}; expected at most {} ASCII characters, none of "
+                            "them a space or control character",
+                            key,
+                            shown(name),
+                            kMaxNameBytes),
+                std::string(key));
+  }
+}
+
 double to_number(const std::string& path, const Json& value) {
   if (!value.is_number()) {
     throw_wrong_type(path, value, "a number");
@@ -110,7 +127,14 @@ ModelConfig::ModelConfig(std::shared_ptr<State> state, std::string prefix)
 ModelConfig ModelConfig::parse(std::string_view json) {
   auto state = std::make_shared<State>();
   try {
-    state->document = Json::parse(json);
+    state->document = Json::parse(json, [](int depth, Json::parse_event_t, const Json&) {
+      if (depth > kMaxDepth) {
+        throw Error(ErrorCode::kCorruptCheckpoint,
+                    fmt::format("config.json nests deeper than {} levels", kMaxDepth),
+                    "config.json");
+      }
+      return true;
+    });
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::kCorruptCheckpoint,
                 fmt::format("config.json is not valid JSON: {}", error.what()),
@@ -142,12 +166,16 @@ ModelConfig ModelConfig::load(const std::filesystem::path& directory) {
 }
 
 std::string ModelConfig::model_type() const {
-  return text("model_type", "");
+  std::string name = text("model_type", "");
+  check_name(name, "model_type");
+  return name;
 }
 
 std::string ModelConfig::architecture_class() const {
   const auto classes = find_texts("architectures");
-  return classes && !classes->empty() ? classes->front() : "";
+  std::string name = classes && !classes->empty() ? classes->front() : "";
+  check_name(name, "architectures");
+  return name;
 }
 
 bool ModelConfig::has(std::string_view key) const {

@@ -165,6 +165,19 @@ void read_llama3(const RopeSource& source, RopeConfig& rope) {
   }
 }
 
+/// A factor of 0, a NaN or an overflow in config.json would make a graph whose every output is NaN.
+void check_frequencies(const RopeConfig& rope) {
+  const auto is_usable = [](double value) { return std::isfinite(value) && value > 0; };
+  if (!std::ranges::all_of(rope.frequencies, is_usable) ||
+      !std::ranges::all_of(rope.long_frequencies, is_usable) || !is_usable(rope.factor) ||
+      !std::isfinite(rope.attention_factor)) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                "config.json: the rope parameters give frequencies that are not positive finite "
+                "numbers; check rope_theta and factor",
+                "rope_scaling");
+  }
+}
+
 /// inv_freq of a dynamic NTK rope for the current length, or the constants up to the original
 /// length.
 Value dynamic_frequencies(GraphBuilder& g, const RopeConfig& rope, const Value& length) {
@@ -231,6 +244,7 @@ RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double de
   rope.rotary_dim = head_dim;
   rope.frequencies = default_frequencies(theta, head_dim);
   if (!scaling) {
+    check_frequencies(rope);
     return rope;
   }
   const auto new_name = scaling->find_text("rope_type");
@@ -242,6 +256,7 @@ RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double de
                     "known rope types are default, linear, dynamic, yarn, longrope and llama3");
   }
   reader->read({config, *scaling, theta}, rope);
+  check_frequencies(rope);
   return rope;
 }
 

@@ -36,7 +36,9 @@ bool is_unpacked_here(const LocalSource& local) {
 
 SourceIdentity identify_source(const ExportOptions& options, Stores& stores, StageScope& scope) {
   const ObjectUri uri = ObjectUri::parse(options.source_uri);
-  const std::string shown = mask_secrets(options.source_uri);
+  // Without the query of a presigned URL: it is a secret, and not what names the object.
+  const std::string shown =
+      uri.scheme == ObjectUri::Scheme::kWeb ? uri.to_string() : mask_secrets(options.source_uri);
   ObjectStore& store = stores.open(uri);  // checks the allow-lists for local paths, too
   if (is_local_directory(uri)) {
     return {shown, identify_directory(uri.key)};

@@ -29,7 +29,7 @@ struct ExportFlags {
 
 void add_flags(CLI::App& command, ExportFlags& flags) {
   command
-      .add_option("source", flags.source, "Model directory, tar or tar.gz archive, or s3:// URI")
+      .add_option("source", flags.source, "Model directory, archive (tar, tar.gz, tar.zst, zip), or s3:// URI")
       ->required();
   command.add_option("destination", flags.output, "Directory or s3:// prefix for the result");
   command.add_option("-o,--output", flags.output_flag, "The same as the second argument");
@@ -170,8 +170,9 @@ int run_local_export(const ExportFlags& flags) {
   if (!choice.note.empty()) {
     fmt::print(stderr, "note: {}\n", choice.note);
   }
-  const auto stores =
-      make_stores(store_config_from_environment(process_environment), process_environment);
+  StoreConfig store_config = store_config_from_environment(process_environment);
+  store_config.allow_http = store_config.allow_local_addresses = true;  // the user's own machine
+  const auto stores = make_stores(store_config, process_environment);
   const ScratchDirectory scratch(scratch_parent(flags, options));
   Workspace workspace{.scratch = scratch.path(), .limits = {}, .runtime = choice.runtime.get()};
   const auto observer = make_console_observer();

@@ -25,11 +25,16 @@ v1::StoreSettings to_message(const StoreConfig& config) {
   settings.set_outage_bound_ms(config.retry.outage_bound.count());
   settings.set_outage_notice_ms(config.retry.outage_notice.count());
   settings.set_conditional_writes_off(config.conditional == ConditionalWrites::kOff);
-  settings.set_upload_checksum_off(config.checksum == UploadChecksum::kNone);
+  settings.set_upload_checksum(static_cast<v1::UploadChecksumKind>(config.checksum));
   for (const std::string& bucket : config.allowed_buckets) {
     settings.add_allowed_buckets(bucket);
   }
   settings.set_allow_file(config.allow_file);
+  for (const std::string& host : config.allowed_hosts) {
+    settings.add_allowed_hosts(host);
+  }
+  settings.set_allow_http(config.allow_http);
+  settings.set_allow_local_addresses(config.allow_local_addresses);
   return settings;
 }
 
@@ -53,10 +58,13 @@ StoreConfig to_store_config(const v1::StoreSettings& settings) {
   config.retry.outage_notice = milliseconds(settings.outage_notice_ms());
   config.conditional =
       settings.conditional_writes_off() ? ConditionalWrites::kOff : ConditionalWrites::kAuto;
-  config.checksum = settings.upload_checksum_off() ? UploadChecksum::kNone : UploadChecksum::kMd5;
+  config.checksum = static_cast<UploadChecksum>(settings.upload_checksum());
   config.allowed_buckets.assign(settings.allowed_buckets().begin(),
                                 settings.allowed_buckets().end());
   config.allow_file = settings.allow_file();
+  config.allowed_hosts.assign(settings.allowed_hosts().begin(), settings.allowed_hosts().end());
+  config.allow_http = settings.allow_http();
+  config.allow_local_addresses = settings.allow_local_addresses();
   return config;
 }
 

@@ -103,8 +103,9 @@ class RequestChecker {
   }
 };
 
-bool is_https(std::string_view uri) {
-  return to_lower(uri.substr(0, uri.find("://"))) == "https";
+bool is_web(std::string_view uri) {
+  const std::string scheme = to_lower(uri.substr(0, uri.find("://")));
+  return scheme == "https" || scheme == "http";
 }
 
 std::string check_source(const v1::ExportRequest& request, RequestChecker& checker) {
@@ -119,21 +120,17 @@ std::string check_source(const v1::ExportRequest& request, RequestChecker& check
     checker.add(field, "missing; expected the model archive, as in s3://bucket/path/model.tar");
     return {};
   }
-  if (is_https(value)) {
-    checker.not_yet(field, "an https:// source");
-    return {};
-  }
   const std::optional<ObjectUri> uri = checker.uri(field, value);
   if (!uri) {
     return {};
   }
-  if (uri->key.empty() || uri->key.ends_with('/')) {
+  if (uri->path().empty() || uri->path().ends_with('/')) {
     checker.add(field,
-                fmt::format("{} names no object; expected a tar or tar.gz archive, as in "
+                fmt::format("{} names no object; expected a tar, tar.gz, tar.zst or zip archive, as in "
                             "s3://bucket/path/model.tar",
                             quote(value)));
   }
-  const std::string key = to_lower(uri->key);
+  const std::string key = to_lower(uri->path());
   for (const std::string_view suffix : kLaterArchives) {
     if (key.ends_with(suffix)) {
       checker.not_yet(field, fmt::format("a {} archive", suffix));
@@ -151,7 +148,7 @@ std::string check_output(const v1::ExportRequest& request, RequestChecker& check
     checker.add(field, "missing; expected a destination, as in s3://bucket/exports/my-model/");
     return {};
   }
-  if (is_https(value)) {
+  if (is_web(value)) {
     checker.add(field, "a destination is s3://bucket/prefix/ or file:///directory/, not https://");
     return {};
   }

@@ -9,6 +9,7 @@
 
 #include "pipeline/output/layout.h"
 #include "pipeline/output/sha256.h"
+#include "pipeline/storage/object_store.h"
 #include "pipeline/version.h"
 
 namespace onnxferry {
@@ -174,12 +175,23 @@ std::vector<FileReport> copy_sidecars(const SidecarRequest& request,
   return reports;
 }
 
+namespace {
+
+/// A presigned URL is a secret and differs from one request to the next; the bytes of an export do
+/// not.
+std::string shown_source(const ExportOptions& options) {
+  const ObjectUri uri = ObjectUri::parse(options.source_uri);
+  return uri.scheme == ObjectUri::Scheme::kWeb ? uri.to_string() : options.source_uri;
+}
+
+}  // namespace
+
 FileReport write_export_metadata(const ExportOptions& options,
                                  const std::string& model_type,
                                  const std::string& task,
                                  const std::filesystem::path& directory) {
   const Json metadata = {
-      {"source_model", options.model_id.empty() ? options.source_uri : options.model_id},
+      {"source_model", options.model_id.empty() ? shown_source(options) : options.model_id},
       {"export_strategy", options.export_strategy},
       {"clean_onnx", options.clean_onnx},
       {"export_timestamp", options.export_timestamp},

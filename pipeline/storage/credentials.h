@@ -1,9 +1,8 @@
 #pragma once
 
-#include <filesystem>
+#include <chrono>
 #include <functional>
-#include <map>
-#include <mutex>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,59 +11,59 @@ namespace onnxferry {
 
 /// The environment as the caller sees it: pipeline/ never reads the process's own.
 using EnvironmentLookup = std::function<std::optional<std::string>(std::string_view name)>;
+using SystemTime = std::chrono::system_clock::time_point;
 
 struct Credentials {
   std::string access_key;
   std::string secret_key;
   std::string session_token;  ///< empty for long-lived keys
+  std::optional<SystemTime> expires = std::nullopt;
 
   bool operator==(const Credentials&) const = default;
 };
 
-/// The settings of one profile, merged from the two shared files.
-using ProfileSettings = std::map<std::string, std::string, std::less<>>;
+/// What tests change; the defaults are right for everyone else.
+struct CredentialsTuning {
+  std::function<SystemTime()> now = std::chrono::system_clock::now;
+  std::chrono::milliseconds connect_timeout{2'000};
+  std::chrono::seconds request_timeout{5};
+  std::chrono::milliseconds process_timeout{60'000};
+  /// Where AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is looked up.
+  std::string container_endpoint = "http://169.254.170.2";
+};
 
-/// Read profile `name` out of a shared file's text ("[name]" in the credentials file,
-/// "[profile name]" in the config file; "[default]" in both). Absent profile: no settings.
-ProfileSettings read_profile(std::string_view text, std::string_view name);
-
-/// Finds credentials where S3 tools look: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with
-/// AWS_SESSION_TOKEN), then MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, then the profile AWS_PROFILE
-/// of AWS_SHARED_CREDENTIALS_FILE and AWS_CONFIG_FILE (defaults ~/.aws/credentials, ~/.aws/config).
-/// An explicit AWS_PROFILE comes before MINIO_ROOT_*. The files are read again when they change.
+/// Finds credentials where S3 tools look, in this order: AWS_ACCESS_KEY_ID and
+/// AWS_SECRET_ACCESS_KEY (with AWS_SESSION_TOKEN); an explicit AWS_PROFILE; MINIO_ROOT_USER and
+/// MINIO_ROOT_PASSWORD; the profile "default"; AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN; the
+/// container's endpoint or else the instance's (IMDSv2). A profile gives keys itself, or names a
+/// role (role_arn) or a program (credential_process) that does.
+///
+/// A source that is set up but fails is an error: the next one is not tried in its place.
+/// Temporary credentials are renewed 5 minutes before they expire, by one thread while the others
+/// go on with the old ones, which stay in use until they expire if the renewal fails. The profile
+/// files are read again when they change. get() and refresh() may wait for a few requests, each of
+/// bounded time.
 /// Thread: any.
 class CredentialsProvider {
  public:
-  explicit CredentialsProvider(EnvironmentLookup environment);
+  explicit CredentialsProvider(EnvironmentLookup environment, CredentialsTuning tuning = {});
+  CredentialsProvider(const CredentialsProvider&) = delete;
+  CredentialsProvider& operator=(const CredentialsProvider&) = delete;
+  ~CredentialsProvider();
 
-  /// \throws Error{kPermissionDenied} naming everything that was looked for
+  /// What to sign the next request with; ask again for every request.
+  /// \throws Error{kPermissionDenied} naming everything that was looked for, or the refusal;
+  ///         Error{kUnavailable} when a source does not answer
   Credentials get();
-  /// Look again now (the store called the present ones expired). \return whether they changed
-  bool refresh();
+  /// The store called `refused` expired or invalid: look again now, unless that has already
+  /// happened since. \return whether there are others now
+  bool refresh(const Credentials& refused);
   /// A setting of the profile, e.g. "region" or "endpoint_url".
   std::optional<std::string> profile_setting(std::string_view name);
 
  private:
-  struct WatchedFile {
-    std::filesystem::path path;
-    std::optional<std::filesystem::file_time_type> modified;
-    ProfileSettings settings;
-  };
-
-  void read_changed_files();
-  static bool read_if_changed(WatchedFile& file, std::string_view profile);
-  [[nodiscard]] std::optional<Credentials> from_environment(std::string_view key_name,
-                                                            std::string_view secret_name) const;
-  [[nodiscard]] std::optional<Credentials> from_profile() const;
-  [[nodiscard]] std::string what_was_looked_for() const;
-  Credentials find();
-
-  EnvironmentLookup environment_;
-  std::string profile_;
-  std::mutex mutex_;
-  WatchedFile credentials_file_;
-  WatchedFile config_file_;
-  std::optional<Credentials> last_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace onnxferry

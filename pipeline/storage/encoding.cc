@@ -46,12 +46,17 @@ std::size_t utf8_sequence(std::string_view text) {
 }
 
 // Longer names come first, so that "X-Amz-Signature" is not taken for "Signature".
-constexpr std::array<std::string_view, 6> kSecretNames = {"x-amz-security-token",
+constexpr std::array<std::string_view, 8> kSecretNames = {"x-amz-security-token",
                                                           "x-amz-credential",
                                                           "x-amz-signature",
+                                                          "x-goog-credential",
+                                                          "x-goog-signature",
                                                           "awsaccesskeyid",
                                                           "credential",
                                                           "signature"};
+// Words that mean a secret only as the name of a query parameter (Azure's "sig", tokens of hubs).
+constexpr std::array<std::string_view, 4> kSecretParameters = {
+    "access_token", "token", "sig", "apikey"};
 
 bool is_name_character(char c) {
   return is_unreserved(c) && c != '.' && c != '~';
@@ -65,6 +70,13 @@ std::size_t secret_prefix(std::string_view lower_text, std::size_t at) {
     return 0;
   }
   const std::string_view rest = lower_text.substr(at);
+  if (at > 0 && (lower_text[at - 1] == '?' || lower_text[at - 1] == '&')) {
+    for (const std::string_view name : kSecretParameters) {
+      if (rest.starts_with(name) && rest.substr(name.size()).starts_with('=')) {
+        return name.size() + 1;
+      }
+    }
+  }
   for (const std::string_view name : kSecretNames) {
     if (!rest.starts_with(name)) {
       continue;

@@ -8,9 +8,12 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "pipeline/error.h"
+#include "pipeline/storage/address_rules.h"
 #include "pipeline/storage/encoding.h"
 
 namespace onnxferry {
@@ -88,6 +91,7 @@ class HttpClient::CurlTransfer : public HttpClient::Transfer {
     set(easy, CURLOPT_PRIVATE, static_cast<void*>(this));
     set_connection();
     set_request();
+    set_route();
     set_callbacks();
     const CURLMcode code = curl_multi_add_handle(state_.multi.get(), easy);
     EXPORT_CHECK(code == CURLM_OK, curl_multi_strerror(code));
@@ -111,6 +115,9 @@ class HttpClient::CurlTransfer : public HttpClient::Transfer {
       code = CURLE_OK;  // we ended it ourselves
     }
     reply_.transport = static_cast<int>(code);
+    if (reply_.status != 0) {
+      reply_.refused_address.clear();  // another address of the host was taken
+    }
     if (code != CURLE_OK) {
       reply_.transport_text =
           mask_secrets(error_text_[0] != '\0' ? error_text_ : curl_easy_strerror(code));
@@ -154,6 +161,22 @@ class HttpClient::CurlTransfer : public HttpClient::Transfer {
     } else {
       set(easy, CURLOPT_LOW_SPEED_LIMIT, kStallBytesPerSecond);
       set(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(options.stall_timeout.count()));
+    }
+  }
+
+  void set_route() {
+    CURL* const easy = easy_.get();
+    const std::string_view scheme =
+        std::string_view(request_.url).substr(0, request_.url.find("://"));
+    const std::string_view origin =
+        std::string_view(request_.url)
+            .substr(0, request_.url.find_first_of("/?", scheme.size() + 3));
+    const std::string proxy(proxy_for(state_.options.proxies, scheme, host_of(origin)));
+    set(easy, CURLOPT_PROXY, proxy.c_str());  // empty: none, whatever the environment says
+    set(easy, CURLOPT_NOPROXY, "");           // decided already
+    if (request_.refuse_local_addresses && proxy.empty()) {
+      set(easy, CURLOPT_OPENSOCKETFUNCTION, &CurlTransfer::on_open_socket);
+      set(easy, CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
     }
   }
 
@@ -228,7 +251,35 @@ class HttpClient::CurlTransfer : public HttpClient::Transfer {
     return !reply_.is_body_cut;
   }
 
-  // The four callbacks run inside libcurl, where an exception must not pass.
+  curl_socket_t open_socket(const curl_sockaddr& address) {
+    const auto* const generic = &address.addr;
+    IpAddress bytes;
+    if (generic->sa_family == AF_INET) {
+      const auto& v4 = reinterpret_cast<const sockaddr_in*>(generic)->sin_addr;
+      const auto* const data = reinterpret_cast<const std::uint8_t*>(&v4);
+      bytes.assign(data, data + sizeof(v4));
+    } else if (generic->sa_family == AF_INET6) {
+      const auto& v6 = reinterpret_cast<const sockaddr_in6*>(generic)->sin6_addr;
+      const auto* const data = reinterpret_cast<const std::uint8_t*>(&v6);
+      bytes.assign(data, data + sizeof(v6));
+    } else {
+      return CURL_SOCKET_BAD;
+    }
+    if (const std::string_view kind = local_kind(bytes); !kind.empty()) {
+      reply_.refused_address = fmt::format("{} ({})", to_string(bytes), kind);
+      return CURL_SOCKET_BAD;
+    }
+    return ::socket(address.family, address.socktype | SOCK_CLOEXEC, address.protocol);
+  }
+
+  // The callbacks run inside libcurl, where an exception must not pass.
+  static curl_socket_t on_open_socket(void* self, curlsocktype, curl_sockaddr* address) noexcept {
+    try {
+      return static_cast<CurlTransfer*>(self)->open_socket(*address);
+    } catch (...) {
+      return CURL_SOCKET_BAD;
+    }
+  }
   static std::size_t on_header(char* data, std::size_t, std::size_t bytes, void* self) noexcept {
     try {
       static_cast<CurlTransfer*>(self)->add_header_line({data, bytes});

@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "pipeline/storage/proxy.h"
+
 namespace onnxferry {
 
 /// The reply headers of the last response (after any "100 Continue"), names in lower case.
@@ -34,6 +36,8 @@ struct HttpReply {
   std::string body;          ///< without what went to the sink; at most HttpRequest::max_body_bytes
   bool is_body_cut = false;  ///< the body was longer and the transfer was ended there
   bool sink_failed = false;  ///< HttpSink::write said no
+  /// HttpRequest::refuse_local_addresses: what the host resolved to, e.g. "127.0.0.1 (loopback)"
+  std::string refused_address;
 
   [[nodiscard]] bool is_success() const { return transport == 0 && status >= 200 && status < 300; }
 };
@@ -69,6 +73,10 @@ struct HttpRequest {
   /// libcurl quietly sends a request again when a kept-alive connection turns out dead. Where that
   /// would hide a lost reply (conditional writes), a connection of its own prevents it.
   bool fresh_connection = false;
+  /// Do not connect to loopback, link-local or metadata addresses, whatever the host's name: judged
+  /// by the address itself when the connection is made. A proxy resolves for itself; then only the
+  /// name is known.
+  bool refuse_local_addresses = false;
   /// Absent: the client's stall limit applies. Present: the server may be silent this long.
   std::optional<std::chrono::seconds> patience;
 };
@@ -78,6 +86,7 @@ struct HttpOptions {
   std::chrono::milliseconds connect_timeout{3'000};
   std::chrono::seconds stall_timeout{30};
   std::string ca_bundle;  ///< empty: the system's
+  ProxySettings proxies;  ///< the environment's are not looked at here
 };
 
 /// HTTP/1.1 over one libcurl multi handle with kept-alive connections. Redirects are not followed.

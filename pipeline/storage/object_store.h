@@ -12,16 +12,25 @@
 
 namespace onnxferry {
 
-/// A parsed s3://bucket/key, file:///absolute/path or plain local path.
+/// A parsed s3://bucket/key, https://host/path, file:///absolute/path or plain local path.
 struct ObjectUri {
-  enum class Scheme : std::uint8_t { kS3, kFile };
+  enum class Scheme : std::uint8_t {
+    kS3,
+    kFile,
+    kWeb,  ///< https:// and http://: read only, never signed
+  };
   Scheme scheme = Scheme::kFile;
-  std::string bucket;  ///< empty for kFile
-  std::string key;     ///< no leading '/' for kS3; the absolute path for kFile
+  std::string bucket;  ///< empty for kFile; the origin for kWeb, e.g. "https://host:8443"
+  /// No leading '/' for kS3; the absolute path for kFile; "/path?query" byte for byte for kWeb.
+  std::string key;
 
   /// \throws Error{kInvalidRequest} naming what is wrong; secrets in the text are masked
   static ObjectUri parse(std::string_view uri);
+  /// For messages and metadata: of kWeb the query, where presigned URLs have their secrets, is
+  /// replaced by "?***".
   [[nodiscard]] std::string to_string() const;
+  /// What names the object's file, without a query: for looking at its ending.
+  [[nodiscard]] std::string_view path() const;
 };
 
 /// What identifies the exact bytes of an object.

@@ -96,7 +96,7 @@ FailureKind classify_status(int status) {
 
 bool is_repairable(FailureKind kind) {
   return kind == FailureKind::kClockSkew || kind == FailureKind::kExpiredCredentials ||
-         kind == FailureKind::kWrongRegion;
+         kind == FailureKind::kWrongRegion || kind == FailureKind::kRedirect;
 }
 
 std::chrono::milliseconds retry_after(const HttpReply& reply) {
@@ -152,6 +152,9 @@ std::unique_ptr<Exchange> SingleExchange::next() {
 }  // namespace
 
 FailureKind classify(const FailureFacts& facts) {
+  if (facts.decided) {
+    return *facts.decided;
+  }
   if (facts.transport != CURLE_OK) {
     return classify_transport(facts);
   }
@@ -179,6 +182,7 @@ struct RetryLoop::Job {
   std::unique_ptr<Exchange> exchange;
   std::unique_ptr<HttpClient::Transfer> transfer;  // null while it waits for retry_at
   Clock::time_point retry_at;
+  Clock::time_point started_at;
   int failures = 0;  // since the last progress; decides the backoff
   int counted = 0;   // of those, the ones that count as attempts
   std::vector<FailureKind> repaired;
@@ -193,7 +197,6 @@ RetryLoop::~RetryLoop() = default;
 
 void RetryLoop::run(ExchangeSource& source, StageScope* scope) {
   jobs_.clear();
-  limit_ = connections_;
   reported_bytes_ = 0;
   finished_bytes_ = 0;
   try {
@@ -231,6 +234,7 @@ std::size_t RetryLoop::active_count() const {
 
 void RetryLoop::start(Job& job) {
   job.progress_mark = job.exchange->done_bytes();
+  job.started_at = Clock::now();
   job.transfer = client_.start(job.exchange->prepare(job.failures));
 }
 
@@ -294,7 +298,8 @@ void RetryLoop::handle_failure(Job& job, const HttpReply& reply, StageScope* sco
     throw exchange.failure(reply, "");
   }
   if (is_repairable(kind)) {
-    const bool is_first = std::ranges::find(job.repaired, kind) == job.repaired.end();
+    const bool is_first = kind == FailureKind::kRedirect ||
+                          std::ranges::find(job.repaired, kind) == job.repaired.end();
     if (!is_first || !exchange.repair(kind, reply)) {
       throw exchange.failure(reply, "");
     }
@@ -339,10 +344,13 @@ void RetryLoop::check_limits(Job& job, FailureKind kind, const HttpReply& reply)
 }
 
 void RetryLoop::note_outage(const Job& job, const HttpReply& reply, StageScope* scope) {
-  if (reply.status == 429 || reply.status == 503) {
-    limit_ = std::max(1, limit_ / 2);
-  }
   const auto now = Clock::now();
+  // All requests of one window meet the same overload: only those sent since count again.
+  if ((reply.status == 429 || reply.status == 503) && job.started_at > last_cut_) {
+    limit_ = std::max(1, limit_ / 2);
+    clean_count_ = 0;
+    last_cut_ = now;
+  }
   const auto since = job.unavailable_since.value_or(now);
   const bool is_lasting = now - since >= policy_.outage_notice && last_success_ < since;
   if (is_lasting && !is_waiting_ && scope != nullptr && policy_.outage_bound.count() > 0) {
@@ -353,7 +361,10 @@ void RetryLoop::note_outage(const Job& job, const HttpReply& reply, StageScope* 
 
 void RetryLoop::note_success(StageScope* scope) {
   last_success_ = Clock::now();
-  limit_ = std::min(connections_, limit_ + 1);
+  if (++clean_count_ >= limit_) {
+    limit_ = std::min(connections_, limit_ + 1);
+    clean_count_ = 0;
+  }
   if (is_waiting_ && scope != nullptr) {
     is_waiting_ = false;
     scope->waiting(false, "the store answers again");

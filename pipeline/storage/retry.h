@@ -23,6 +23,7 @@ enum class FailureKind : std::uint8_t {
   kClockSkew,           ///< repair the clock offset, once
   kExpiredCredentials,  ///< look for new credentials, once
   kWrongRegion,         ///< sign for the right region, once
+  kRedirect,            ///< ask elsewhere, as often as Exchange::repair follows
   kPermanent,           ///< trying again cannot help
 };
 
@@ -31,6 +32,8 @@ struct FailureFacts {
   int transport = 0;         ///< a CURLcode
   int status = 0;            ///< HTTP, 0 when no reply began
   std::string_view s3_code;  ///< <Code> of the reply's XML, e.g. "SlowDown"
+  /// Decided already by what only the exchange knows; wins over all else.
+  std::optional<FailureKind> decided = std::nullopt;
 };
 
 /// The one place that says which failures are worth another try.
@@ -76,9 +79,10 @@ class ExchangeSource {
 };
 
 /// THE retry loop: runs exchanges in parallel, tries again with backoff, waits out an unavailable
-/// store, lowers the parallelism of an overloaded one, checks for cancellation at least every
-/// 200 ms. No other code of the project repeats a request.
-/// Thread: one; StageObserver calls come from it.
+/// store, halves the parallelism for an overloaded one and raises it by one for each window of
+/// answers without a complaint (what was learnt stays for later runs), checks for cancellation at
+/// least every 200 ms. No other code of the project repeats a request. Thread: one; StageObserver
+/// calls come from it.
 class RetryLoop {
  public:
   RetryLoop(HttpClient& client, const RetryPolicy& policy, int connections);
@@ -112,7 +116,9 @@ class RetryLoop {
   HttpClient& client_;
   RetryPolicy policy_;
   int connections_;
-  int limit_;
+  int limit_;            // transfers at a time: halved by SlowDown, grown by clean windows
+  int clean_count_ = 0;  // successes since the limit last changed
+  Clock::time_point last_cut_;
   std::vector<std::unique_ptr<Job>> jobs_;
   Clock::time_point last_success_;
   bool is_waiting_ = false;

@@ -59,13 +59,14 @@ struct Download {
   std::uint64_t part_bytes = 0;
   std::optional<ObjectInfo> info;  // from the first reply
   bool is_replaced = false;
+  bool is_whole = false;  // the server knows no ranges: one GET brings all
   int write_errno = 0;
 };
 
 /// One range; a broken one goes on where it stopped.
 class RangeExchange : public S3Exchange, private HttpSink {
  public:
-  RangeExchange(S3Connection& connection, Download& shared, std::uint64_t first)
+  RangeExchange(Connection& connection, Download& shared, std::uint64_t first)
       : S3Exchange(connection,
                    {.method = "GET", .key = shared.key, .access = Access::kRead, .sink = this}),
         shared_(shared),
@@ -77,9 +78,16 @@ class RangeExchange : public S3Exchange, private HttpSink {
   HttpRequest prepare(int failures) override {
     clip_end();
     is_range_wrong_ = false;
-    request().headers = {{"Range", fmt::format("bytes={}-{}", first_ + received_, end_ - 1)}};
-    if (shared_.info && !shared_.info->etag.empty()) {
-      request().headers.emplace_back("If-Match", fmt::format("\"{}\"", shared_.info->etag));
+    request().headers.clear();
+    if (shared_.is_whole) {
+      received_ = 0;  // from the beginning: there is no other way
+    } else {
+      request().headers.emplace_back("Range",
+                                     fmt::format("bytes={}-{}", first_ + received_, end_ - 1));
+    }
+    const auto pin = shared_.info ? connection().pin(shared_.info->etag) : std::nullopt;
+    if (pin) {
+      request().headers.push_back(*pin);
     }
     return S3Exchange::prepare(failures);
   }
@@ -94,7 +102,7 @@ class RangeExchange : public S3Exchange, private HttpSink {
     }
     if (is_empty_object(reply)) {
       shared_.info = ObjectInfo{.bytes = 0,
-                                .etag = unquote_etag(reply.headers.find("etag")),
+                                .etag = connection().identity(reply.headers),
                                 .version = std::string(reply.headers.find("x-amz-version-id"))};
       return accept(reply);
     }
@@ -102,11 +110,13 @@ class RangeExchange : public S3Exchange, private HttpSink {
       shared_.is_replaced = true;  // it has become shorter than it was
       throw Error(ErrorCode::kUnavailable, "replaced");
     }
-    if (reply.transport == 0 && reply.status == 200) {
+    if (reply.transport == 0 && reply.status == 200 && !shared_.is_whole) {
       throw Error(ErrorCode::kUnsupportedOption,
-                  fmt::format("{}: the store answered 200 to a ranged GET, expected 206; it does "
-                              "not support ranges",
-                              connection().uri(shared_.key)),
+                  fmt::format("{}: the store answered 200 to a ranged GET, expected 206{}",
+                              connection().uri(shared_.key),
+                              connection().takes_whole_objects()
+                                  ? " or the whole object with its Content-Length"
+                                  : "; it does not support ranges"),
                   connection().uri(shared_.key));
     }
     if (is_range_wrong_ || (reply.is_success() && first_ + received_ != end_)) {
@@ -132,24 +142,44 @@ class RangeExchange : public S3Exchange, private HttpSink {
     return S3Exchange::describe(reply);
   }
 
-  [[nodiscard]] std::uint64_t done_bytes() const override { return received_; }
+  [[nodiscard]] std::uint64_t done_bytes() const override { return done_; }
 
  private:
   bool begin(const HttpReply& head) noexcept override {
-    if (head.status != 206) {
+    if (head.status != 206 && head.status != 200) {
       return false;
     }
     try {
-      return take_head(head);
+      return head.status == 206 ? take_head(head) : take_whole(head);
     } catch (...) {
       is_range_wrong_ = true;
       return false;
     }
   }
 
+  /// A server without ranges sends everything at once.
+  bool take_whole(const HttpReply& head) {
+    std::string_view length = head.headers.find("content-length");
+    std::uint64_t total = 0;
+    if (!connection().takes_whole_objects() || first_ != 0 || !take_number(length, '\0', total) ||
+        total == 0) {
+      return false;
+    }
+    const std::string etag = connection().identity(head.headers);
+    if (shared_.info && (total != shared_.info->bytes || etag != shared_.info->etag)) {
+      shared_.is_replaced = true;
+      return false;
+    }
+    shared_.is_whole = true;
+    shared_.info = ObjectInfo{.bytes = total, .etag = etag, .version = {}};
+    received_ = 0;
+    end_ = total;
+    return true;
+  }
+
   bool take_head(const HttpReply& head) {
     const auto range = parse_content_range(head.headers.find("content-range"));
-    const std::string etag = unquote_etag(head.headers.find("etag"));
+    const std::string etag = connection().identity(head.headers);
     if (shared_.info && range &&
         (range->total != shared_.info->bytes || etag != shared_.info->etag)) {
       shared_.is_replaced = true;  // a store that ignores If-Match
@@ -186,6 +216,7 @@ class RangeExchange : public S3Exchange, private HttpSink {
         return false;
       }
       received_ += static_cast<std::uint64_t>(written);
+      done_ = std::max(done_, received_);
       bytes.remove_prefix(static_cast<std::size_t>(written));
     }
     return true;
@@ -204,7 +235,9 @@ class RangeExchange : public S3Exchange, private HttpSink {
   }
 
   void clip_end() {
-    if (shared_.info) {
+    if (shared_.is_whole) {
+      end_ = shared_.info->bytes;
+    } else if (shared_.info) {
       end_ = std::min(end_, shared_.info->bytes);
     }
   }
@@ -213,13 +246,14 @@ class RangeExchange : public S3Exchange, private HttpSink {
   std::uint64_t first_;
   std::uint64_t end_;
   std::uint64_t received_ = 0;
+  std::uint64_t done_ = 0;  // the most that was ever received
   bool is_range_wrong_ = false;
 };
 
 /// The first range alone until it has told the size, then all others.
 class RangeSource : public ExchangeSource {
  public:
-  RangeSource(S3Connection& connection,
+  RangeSource(Connection& connection,
               Download& shared,
               const FileHandle& file,
               const std::filesystem::path& path,
@@ -238,6 +272,7 @@ class RangeSource : public ExchangeSource {
       bytes_ = shared_.info->bytes;
       scope_.set_total(bytes_);
       reserve_size(file_, bytes_, path_);
+      next_ = shared_.is_whole ? bytes_ : next_;
     }
     return next_ < bytes_ ? take() : nullptr;
   }
@@ -251,7 +286,7 @@ class RangeSource : public ExchangeSource {
     return range;
   }
 
-  S3Connection& connection_;
+  Connection& connection_;
   Download& shared_;
   const FileHandle& file_;
   const std::filesystem::path& path_;
@@ -281,7 +316,7 @@ class UnfinishedFile {
 };
 
 /// The 416 of an empty object carries no ETag on most stores.
-std::string etag_by_head(S3Connection& connection, const std::string& key, StageScope& scope) {
+std::string etag_by_head(Connection& connection, const std::string& key, StageScope& scope) {
   S3Exchange head(connection, {.method = "HEAD", .key = key, .access = Access::kRead});
   connection.run(head, scope);
   return unquote_etag(head.reply().headers.find("etag"));
@@ -289,7 +324,7 @@ std::string etag_by_head(S3Connection& connection, const std::string& key, Stage
 
 }  // namespace
 
-ObjectInfo download_object(S3Connection& connection,
+ObjectInfo download_object(Connection& connection,
                            const std::string& key,
                            const std::filesystem::path& to,
                            StageScope& scope) {
@@ -314,7 +349,7 @@ ObjectInfo download_object(S3Connection& connection,
     }
     guard.finish();
     ObjectInfo info = shared.info.value_or(ObjectInfo{});
-    if (info.etag.empty()) {
+    if (info.etag.empty() && !connection.takes_whole_objects()) {
       info.etag = etag_by_head(connection, key, scope);
     }
     return info;

@@ -12,12 +12,6 @@
 namespace onnxferry {
 namespace {
 
-constexpr std::size_t kMaxQuotedMessage = 300;
-
-std::string_view default_port(std::string_view scheme) {
-  return scheme == "https" ? ":443" : ":80";
-}
-
 /// What to do about a refusal, for the end of its message.
 std::string_view hint_for(std::string_view code) {
   if (code == "SignatureDoesNotMatch") {
@@ -74,15 +68,6 @@ ErrorCode error_code_for(const HttpReply& reply, const S3ErrorInfo& error, Acces
   return status >= 500 ? ErrorCode::kUnavailable : ErrorCode::kInternal;
 }
 
-std::string transport_message(const HttpReply& reply, std::string_view endpoint) {
-  std::string text = fmt::format("{}: {}", endpoint, reply.transport_text);
-  if (reply.transport == CURLE_PEER_FAILED_VERIFICATION ||
-      reply.transport == CURLE_SSL_CACERT_BADFILE) {
-    text += "; give the server's CA certificate in AWS_CA_BUNDLE";
-  }
-  return text;
-}
-
 std::optional<std::chrono::seconds> server_clock_offset(const HttpReply& reply) {
   const std::string date(reply.headers.find("date"));
   const std::time_t server = curl_getdate(date.c_str(), nullptr);
@@ -95,67 +80,61 @@ std::optional<std::chrono::seconds> server_clock_offset(const HttpReply& reply) 
 
 }  // namespace
 
-std::string unquote_etag(std::string_view etag) {
-  if (etag.size() >= 2 && etag.starts_with('"') && etag.ends_with('"')) {
-    etag = etag.substr(1, etag.size() - 2);
-  }
-  return std::string(etag);
-}
-
-bool is_md5_etag(std::string_view etag, const HttpHeaders& headers) {
-  const bool is_hex = etag.size() == 32 && std::ranges::all_of(etag, [](char c) {
-                        return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-                      });
-  return is_hex && !headers.find("x-amz-server-side-encryption").starts_with("aws:kms") &&
-         headers.find("x-amz-server-side-encryption-customer-algorithm").empty();
-}
-
 S3Connection::S3Connection(const StoreConfig& config,
+                           const ProxySettings& proxies,
                            std::shared_ptr<CredentialsProvider> credentials,
                            std::string bucket)
-    : config_(config),
+    : Connection(config, proxies),
       credentials_(std::move(credentials)),
-      bucket_(std::move(bucket)),
-      scheme_("https"),
-      is_path_style_(config.path_style.value_or(!config.endpoint.empty())),
-      region_(config.region),
-      client_({.connections = config.connections,
-               .connect_timeout = config.connect_timeout,
-               .stall_timeout = config.stall_timeout,
-               .ca_bundle = config.ca_bundle}),
-      loop_(client_, config_.retry, config.connections) {
-  if (!config.endpoint.empty()) {
-    const std::size_t colon = config.endpoint.find("://");
-    scheme_ = to_lower(config.endpoint.substr(0, colon));
-    std::string host = to_lower(config.endpoint.substr(colon + 3));
-    while (host.ends_with('/')) {
-      host.pop_back();
-    }
-    if (host.ends_with(default_port(scheme_))) {
-      host.resize(host.size() - default_port(scheme_).size());
-    }
-    endpoint_host_ = host;
-  } else if (bucket_.find('.') != std::string::npos) {
-    is_path_style_ = true;  // a dot breaks the certificate's wildcard
-  }
-}
-
-std::string S3Connection::host() const {
-  const std::string_view suffix = region_.starts_with("cn-") ? ".com.cn" : ".com";
-  const std::string base =
-      endpoint_host_.empty() ? fmt::format("s3.{}.amazonaws{}", region_, suffix) : endpoint_host_;
-  return is_path_style_ ? base : bucket_ + "." + base;
-}
+      address_(config, std::move(bucket)) {}
 
 std::string S3Connection::uri(std::string_view key) const {
-  return fmt::format("s3://{}/{}", bucket_, key);
+  return fmt::format("s3://{}/{}", bucket(), key);
 }
 
-HttpRequest S3Connection::sign(const S3Request& request, bool expect_continue) {
-  std::string path = is_path_style_ ? "/" + bucket_ : "";
-  if (!request.key.empty() || path.empty()) {
-    path += "/" + request.key;
+std::string S3Connection::endpoint() const {
+  return fmt::format("{}://{}", address_.scheme(), address_.host());
+}
+
+UploadChecksum S3Connection::checksum() const {
+  const UploadChecksum wanted = config().checksum;
+  if (wanted != UploadChecksum::kAuto) {
+    return wanted;
   }
+  return address_.is_aws() ? UploadChecksum::kCrc64Nvme : UploadChecksum::kMd5;
+}
+
+std::string S3Connection::identity(const HttpHeaders& headers) const {
+  return unquote_etag(headers.find("etag"));
+}
+
+std::optional<NameValue> S3Connection::pin(const std::string& identity) const {
+  return identity.empty() ? std::nullopt
+                          : std::optional(NameValue("If-Match", fmt::format("\"{}\"", identity)));
+}
+
+std::optional<FailureKind> S3Connection::decide(const HttpReply& /*reply*/,
+                                                const S3Request& /*request*/,
+                                                const std::string& /*sent*/) const {
+  return std::nullopt;
+}
+
+ErrorCode S3Connection::error_code(const HttpReply& reply,
+                                   const S3ErrorInfo& error,
+                                   Access access) const {
+  return error_code_for(reply, error, access);
+}
+
+std::string S3Connection::hint(const HttpReply& reply, const S3ErrorInfo& error) const {
+  const std::string_view hint = hint_for(error.code);
+  if (hint.empty() && (reply.status == 301 || reply.status == 307)) {
+    return fmt::format("; the bucket is not at this endpoint or in region {}", region());
+  }
+  return std::string(hint);
+}
+
+HttpRequest S3Connection::make(const S3Request& request, bool expect_continue) {
+  const std::string path = address_.path(request.key);
   SigningRequest signing{.method = request.method,
                          .path = path,
                          .query = request.query,
@@ -166,10 +145,11 @@ HttpRequest S3Connection::sign(const S3Request& request, bool expect_continue) {
                                ? kUnsignedPayload
                                : std::string_view(request.payload_sha256);
   }
-  signing.headers.emplace_back("Host", host());
+  signing.headers.emplace_back("Host", address_.host());
   signing.headers.emplace_back("x-amz-content-sha256", signing.payload_hash);
   const auto now = std::chrono::system_clock::now() + clock_offset_;
-  const std::vector<NameValue> added = signer_.sign(signing, credentials_->get(), region_, now);
+  request.signed_with = std::make_shared<const Credentials>(credentials_->get());
+  const std::vector<NameValue> added = signer_.sign(signing, *request.signed_with, region(), now);
 
   HttpRequest http{.method = request.method, .url = endpoint() + uri_encode(path, Slash::kKeep)};
   if (!request.query.empty()) {
@@ -189,98 +169,48 @@ HttpRequest S3Connection::sign(const S3Request& request, bool expect_continue) {
   return http;
 }
 
-bool S3Connection::repair(FailureKind kind, const HttpReply& reply) {
+bool S3Connection::repair(FailureKind kind,
+                          const HttpReply& reply,
+                          const S3Request& request,
+                          const std::string& /*sent*/) {
   if (kind == FailureKind::kExpiredCredentials) {
-    return credentials_->refresh();
+    return credentials_->refresh(*request.signed_with);
   }
   if (kind == FailureKind::kClockSkew) {
     const std::optional<std::chrono::seconds> offset = server_clock_offset(reply);
     clock_offset_ = offset.value_or(clock_offset_);
     return offset.has_value();
   }
-  std::string region(reply.headers.find("x-amz-bucket-region"));
-  if (region.empty()) {
-    region = parse_s3_error(reply.body).region;
-  }
-  if (region.empty() || region == region_) {
-    return false;
-  }
-  region_ = region;
-  return true;
+  return kind == FailureKind::kWrongRegion && repair_region(reply);
 }
 
-void S3Connection::run_cleanup(Exchange& exchange) {
-  RetryPolicy policy = config_.retry;
-  policy.attempts = 2;
-  policy.outage_bound = std::chrono::milliseconds(0);
-  RetryLoop loop(client_, policy, 1);
-  loop.run_one(exchange, nullptr);
+bool S3Connection::repair_region(const HttpReply& reply) {
+  const S3ErrorInfo error = parse_s3_error(reply.body);
+  const std::string_view header = reply.headers.find("x-amz-bucket-region");
+  const std::string_view told = header.empty() ? std::string_view(error.region) : header;
+  if (!told.empty()) {
+    return address_.learn_region(told);
+  }
+  // A 307 of a fresh bucket names the place in Location, a 301 without it in the XML.
+  const std::string_view location = reply.headers.find("location");
+  if (!location.empty()) {
+    return address_.learn_host(location);
+  }
+  if (!error.endpoint.empty() && address_.learn_host(error.endpoint)) {
+    return true;
+  }
+  return address_.learn_region(ask_region());
 }
 
-HttpRequest S3Exchange::prepare(int failures) {
-  ++sent_;
-  return connection_.sign(request_, failures > 0);
-}
-
-Exchange::Verdict S3Exchange::accept(HttpReply& reply) {
-  reply_ = std::move(reply);
-  return Verdict::kDone;
-}
-
-Exchange::Verdict S3Exchange::judge(HttpReply& reply) {
-  if (reply.is_success()) {
-    return accept(reply);
+/// The answer to HEAD of a bucket names its region whatever its status. Empty: it does not.
+std::string S3Connection::ask_region() {
+  try {
+    S3Exchange head(*this, {.method = "HEAD", .key = {}}, {301, 307, 400, 403, 404});
+    run_cleanup(head);
+    return std::string(head.reply().headers.find("x-amz-bucket-region"));
+  } catch (const Error&) {
+    return {};  // the refusal that led here is what gets reported
   }
-  error_ = reply.transport == 0 ? parse_s3_error(reply.body) : S3ErrorInfo{};
-  const bool is_accepted = std::ranges::find(accepted_, reply.status) != accepted_.end();
-  if (reply.transport == 0 && is_accepted && error_.code != "NoSuchBucket") {
-    return accept(reply);
-  }
-  return Verdict::kFailed;
-}
-
-FailureFacts S3Exchange::facts(const HttpReply& reply) const {
-  return {.transport = reply.transport, .status = reply.status, .s3_code = error_.code};
-}
-
-bool S3Exchange::repair(FailureKind kind, const HttpReply& reply) {
-  return connection_.repair(kind, reply);
-}
-
-std::string S3Exchange::describe(const HttpReply& reply) const {
-  if (reply.transport != 0) {
-    return transport_message(reply, connection_.endpoint());
-  }
-  std::string text = fmt::format("{} answered {}{}{}",
-                                 connection_.endpoint(),
-                                 reply.status,
-                                 error_.code.empty() ? "" : " ",
-                                 error_.code);
-  const std::string_view header_id = reply.headers.find("x-amz-request-id");
-  const std::string_view id = error_.request_id.empty() ? header_id : error_.request_id;
-  if (!error_.message.empty()) {
-    text += fmt::format(" \"{}\"", error_.message.substr(0, kMaxQuotedMessage));
-  }
-  if (!id.empty()) {
-    text += fmt::format(" (request id {})", id.substr(0, kMaxQuotedMessage));
-  }
-  return mask_secrets(text);
-}
-
-Error S3Exchange::failure(const HttpReply& reply, std::string_view why) const {
-  const std::string uri = mask_secrets(connection_.uri(request_.key));
-  const std::string what =
-      fmt::format("{} {}: {}{}", request_.method, uri, describe(reply), hint_for(error_.code));
-  if (!why.empty()) {
-    return {ErrorCode::kUnavailable, fmt::format("{}; {}", what, why), uri};
-  }
-  if (reply.transport == CURLE_ABORTED_BY_CALLBACK) {
-    return {ErrorCode::kInternal, what + "; the file to upload could not be read", uri};
-  }
-  if (reply.transport != 0) {
-    return {ErrorCode::kUnavailable, what, uri};
-  }
-  return {error_code_for(reply, error_, request_.access), what, uri};
 }
 
 }  // namespace onnxferry

@@ -144,8 +144,8 @@ S3Request S3Store::put_request(const std::string& key,
                     .headers = {{"Content-Type", std::string(content_type)}},
                     .body = &body,
                     .payload_sha256 = to_hex(sha256(bytes))};
-  if (connection_.config().checksum == UploadChecksum::kMd5) {
-    request.headers.emplace_back("Content-MD5", to_base64(md5(bytes)));
+  if (const UploadChecksum kind = connection_.checksum(); kind != UploadChecksum::kNone) {
+    request.headers.emplace_back(checksum_header(kind), checksum_value(kind, bytes));
   }
   return request;
 }

@@ -14,9 +14,10 @@ namespace onnxferry {
 class S3Store : public ObjectStore {
  public:
   S3Store(const StoreConfig& config,
+          const ProxySettings& proxies,
           std::shared_ptr<CredentialsProvider> credentials,
           std::string bucket)
-      : connection_(config, std::move(credentials), std::move(bucket)) {}
+      : connection_(config, proxies, std::move(credentials), std::move(bucket)) {}
 
   std::optional<ObjectInfo> head(const std::string& key, StageScope& scope) override;
   ObjectInfo download(const std::string& key,

@@ -11,7 +11,8 @@ namespace onnxferry {
 
 /// ObjectStore::download: parallel ranges, pinned to the ETag of the first one, written straight
 /// into the new file. An object replaced meanwhile starts the download over, at most three times.
-ObjectInfo download_object(S3Connection& connection,
+/// A server without ranges is asked for all at once, where the connection takes that.
+ObjectInfo download_object(Connection& connection,
                            const std::string& key,
                            const std::filesystem::path& to,
                            StageScope& scope);
@@ -24,6 +25,11 @@ void upload_file(S3Connection& connection,
                  const std::filesystem::path& from,
                  std::string_view content_type,
                  StageScope& scope);
+
+/// The header that carries this checksum, e.g. "x-amz-checksum-crc32c"; empty for kNone.
+std::string_view checksum_header(UploadChecksum kind);
+/// The value of that header. \pre not kAuto
+std::string checksum_value(UploadChecksum kind, std::string_view bytes);
 
 /// DELETE ?uploadId of one multipart upload. Failures are left to the next attempt's
 /// abort_stale_uploads: an upload that cannot be aborted is invisible to readers.

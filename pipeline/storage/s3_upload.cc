@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "pipeline/error.h"
+#include "pipeline/storage/crc.h"
 #include "pipeline/storage/digest.h"
 #include "pipeline/storage/encoding.h"
 #include "pipeline/storage/file_handle.h"
@@ -22,6 +23,17 @@ constexpr std::size_t kReadBytes = 1U << 20U;
 constexpr std::chrono::minutes kCompletePatience{10};  // S3 may assemble large objects for minutes
 constexpr std::chrono::seconds kAbortPatience{10};
 
+Crc::Kind crc_kind(UploadChecksum checksum) {
+  return checksum == UploadChecksum::kCrc32c ? Crc::Kind::kCrc32c : Crc::Kind::kCrc64Nvme;
+}
+
+/// Where Complete repeats a part's checksum; empty: it does not.
+std::string_view checksum_element(UploadChecksum kind) {
+  return kind == UploadChecksum::kCrc32c      ? "ChecksumCRC32C"
+         : kind == UploadChecksum::kCrc64Nvme ? "ChecksumCRC64NVME"
+                                              : "";
+}
+
 struct PartPlan {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
@@ -30,6 +42,7 @@ struct PartPlan {
 struct PartDigests {
   std::string sha256_hex;  // empty: not needed
   std::optional<Md5> md5;
+  std::string checksum;  // of checksum_header(); empty: none
 };
 
 /// One file on its way up: what is sent and what came back.
@@ -60,7 +73,7 @@ class DigestThread {
       : connection_(connection),
         upload_(upload),
         needs_sha256_(connection.signs_payload()),
-        needs_md5_(connection.config().checksum == UploadChecksum::kMd5),
+        checksum_(connection.checksum()),
         thread_([this](const std::stop_token& stop) { work(stop); }) {}
 
   /// Whether part `index` can be sent. \throws what the thread failed with
@@ -91,11 +104,14 @@ class DigestThread {
                                    std::vector<char>& buffer,
                                    const std::stop_token& stop) const {
     PartDigests digests;
-    if (!needs_sha256_ && !needs_md5_) {
+    const bool needs_md5 = checksum_ == UploadChecksum::kMd5;
+    const bool needs_crc = !needs_md5 && checksum_ != UploadChecksum::kNone;
+    if (!needs_sha256_ && !needs_md5 && !needs_crc) {
       return digests;
     }
     DigestStream sha256(DigestStream::Kind::kSha256);
     DigestStream md5(DigestStream::Kind::kMd5);
+    Crc crc(crc_kind(checksum_));
     FileBody body(upload_.descriptor, part.offset, part.bytes);
     std::uint64_t done = 0;
     while (done < part.bytes && !stop.stop_requested()) {
@@ -109,16 +125,23 @@ class DigestThread {
       if (needs_sha256_) {
         sha256.update(bytes);
       }
-      if (needs_md5_) {
+      if (needs_md5) {
         md5.update(bytes);
+      }
+      if (needs_crc) {
+        crc.update(bytes);
       }
       done += bytes.size();
     }
     if (needs_sha256_) {
       digests.sha256_hex = to_hex(sha256.finish_sha256());
     }
-    if (needs_md5_) {
+    if (needs_md5) {
       digests.md5 = md5.finish_md5();
+      digests.checksum = to_base64(*digests.md5);
+    }
+    if (needs_crc) {
+      digests.checksum = crc.base64();
     }
     return digests;
   }
@@ -126,7 +149,7 @@ class DigestThread {
   S3Connection& connection_;
   Upload& upload_;
   bool needs_sha256_;
-  bool needs_md5_;
+  UploadChecksum checksum_;
   std::exception_ptr failure_;
   std::atomic<std::size_t> ready_ = 0;
   std::atomic<bool> is_failed_ = false;
@@ -144,8 +167,8 @@ class PartExchange : public S3Exchange {
     const PartDigests& digests = upload.digests[index];
     request().body = &body_;
     request().payload_sha256 = digests.sha256_hex;
-    if (digests.md5) {
-      request().headers.emplace_back("Content-MD5", to_base64(*digests.md5));
+    if (!digests.checksum.empty()) {
+      request().headers.emplace_back(checksum_header(connection.checksum()), digests.checksum);
     }
     if (upload.upload_id.empty()) {
       request().headers.emplace_back("Content-Type", upload.content_type);
@@ -164,7 +187,8 @@ class PartExchange : public S3Exchange {
       set_error({.code = "BadDigest",
                  .message = fmt::format("the store has MD5 {}, sent was {}", etag, to_hex(*md5)),
                  .request_id = {},
-                 .region = {}});
+                 .region = {},
+                 .endpoint = {}});
       return Verdict::kFailed;
     }
     upload_.etags[index_] = etag;
@@ -209,14 +233,20 @@ void send_parts(S3Connection& connection, Upload& upload, StageScope& scope) {
 
 std::string create_upload(S3Connection& connection, const Upload& upload, StageScope& scope) {
   TextBody no_body("");
-  S3Exchange exchange(connection,
-                      {.method = "POST",
-                       .key = upload.key,
-                       .access = Access::kWrite,
-                       .query = {{"uploads", ""}},
-                       .headers = {{"Content-Type", upload.content_type}},
-                       .body = &no_body,
-                       .payload_sha256 = std::string(kEmptySha256)});
+  S3Request request{.method = "POST",
+                    .key = upload.key,
+                    .access = Access::kWrite,
+                    .query = {{"uploads", ""}},
+                    .headers = {{"Content-Type", upload.content_type}},
+                    .body = &no_body,
+                    .payload_sha256 = std::string(kEmptySha256)};
+  if (connection.checksum() == UploadChecksum::kCrc32c) {
+    request.headers.emplace_back("x-amz-checksum-algorithm", "CRC32C");
+  } else if (connection.checksum() == UploadChecksum::kCrc64Nvme) {
+    request.headers.emplace_back("x-amz-checksum-algorithm", "CRC64NVME");
+    request.headers.emplace_back("x-amz-checksum-type", "FULL_OBJECT");  // there is no other
+  }
+  S3Exchange exchange(connection, std::move(request));
   connection.run(exchange, scope);
   std::optional<std::string> id = parse_upload_id(exchange.reply().body);
   if (!id) {
@@ -254,7 +284,8 @@ class CompleteExchange : public S3Exchange {
       error = {.code = "InternalError",
                .message = fmt::format("<{}> instead of <CompleteMultipartUploadResult>", root),
                .request_id = {},
-               .region = {}};
+               .region = {},
+               .endpoint = {}};
     }
     set_error(std::move(error));
     return Verdict::kFailed;
@@ -269,11 +300,16 @@ class CompleteExchange : public S3Exchange {
 /// The ETag that S3 gives to the assembled object, where it can be known: md5 of the part md5s.
 std::optional<std::string> expected_etag(const Upload& upload) {
   std::string all;
-  for (const PartDigests& digests : upload.digests) {
-    if (!digests.md5) {
+  for (const std::string& etag : upload.etags) {
+    std::string escaped;
+    for (std::size_t i = 0; i + 1 < etag.size(); i += 2) {
+      escaped.append("%").append(etag, i, 2);
+    }
+    const std::optional<std::string> bytes = uri_decode(escaped);
+    if (etag.size() != 2 * sizeof(Md5) || !bytes) {
       return std::nullopt;
     }
-    all.append(reinterpret_cast<const char*>(digests.md5->data()), digests.md5->size());
+    all += *bytes;
   }
   return fmt::format("{}-{}", to_hex(md5(all)), upload.parts.size());
 }
@@ -297,7 +333,11 @@ bool is_assembled(S3Connection& connection, const Upload& upload, StageScope& sc
 }
 
 void complete_upload(S3Connection& connection, const Upload& upload, StageScope& scope) {
-  const std::string text = complete_upload_body(upload.etags);
+  std::vector<CompletedPart> parts;
+  for (std::size_t i = 0; i < upload.parts.size(); ++i) {
+    parts.push_back({.etag = upload.etags[i], .checksum = upload.digests[i].checksum});
+  }
+  const std::string text = complete_upload_body(parts, checksum_element(connection.checksum()));
   TextBody body(text);
   CompleteExchange exchange(connection,
                             {.method = "POST",
@@ -319,6 +359,30 @@ void complete_upload(S3Connection& connection, const Upload& upload, StageScope&
 }
 
 }  // namespace
+
+std::string_view checksum_header(UploadChecksum kind) {
+  switch (kind) {
+    case UploadChecksum::kMd5:
+      return "Content-MD5";
+    case UploadChecksum::kCrc32c:
+      return "x-amz-checksum-crc32c";
+    case UploadChecksum::kCrc64Nvme:
+      return "x-amz-checksum-crc64nvme";
+    case UploadChecksum::kAuto:
+    case UploadChecksum::kNone:
+      break;
+  }
+  return "";
+}
+
+std::string checksum_value(UploadChecksum kind, std::string_view bytes) {
+  if (kind == UploadChecksum::kMd5) {
+    return to_base64(md5(bytes));
+  }
+  Crc crc(crc_kind(kind));
+  crc.update(bytes);
+  return crc.base64();
+}
 
 void abort_upload(S3Connection& connection,
                   const std::string& key,

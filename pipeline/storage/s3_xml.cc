@@ -79,7 +79,8 @@ S3ErrorInfo parse_s3_error(std::string_view body) {
   return {.code = text_of(root, "Code"),
           .message = text_of(root, "Message"),
           .request_id = text_of(root, "RequestId"),
-          .region = text_of(root, "Region")};
+          .region = text_of(root, "Region"),
+          .endpoint = text_of(root, "Endpoint")};
 }
 
 std::optional<std::string> parse_upload_id(std::string_view body) {
@@ -143,11 +144,17 @@ std::optional<UploadPage> parse_upload_page(std::string_view body, std::string_v
   return page;
 }
 
-std::string complete_upload_body(const std::vector<std::string>& etags) {
+std::string complete_upload_body(const std::vector<CompletedPart>& parts,
+                                 std::string_view checksum_name) {
   std::string body = R"(<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">)";
-  for (std::size_t i = 0; i < etags.size(); ++i) {
+  int number = 0;
+  for (const CompletedPart& part : parts) {
     body += fmt::format(
-        "<Part><PartNumber>{}</PartNumber><ETag>&quot;{}&quot;</ETag></Part>", i + 1, etags[i]);
+        "<Part><PartNumber>{}</PartNumber><ETag>&quot;{}&quot;</ETag>", ++number, part.etag);
+    if (!checksum_name.empty() && !part.checksum.empty()) {
+      body += fmt::format("<{0}>{1}</{0}>", checksum_name, part.checksum);
+    }
+    body += "</Part>";
   }
   return body + "</CompleteMultipartUpload>";
 }

@@ -12,7 +12,8 @@ struct S3ErrorInfo {
   std::string code;
   std::string message;
   std::string request_id;
-  std::string region;  ///< the expected one, with AuthorizationHeaderMalformed
+  std::string region;    ///< the expected one, with AuthorizationHeaderMalformed
+  std::string endpoint;  ///< the host to ask instead, with PermanentRedirect
 };
 
 /// The root element's name without its prefix; empty for what is not XML.
@@ -43,7 +44,13 @@ struct UploadPage {
 /// One page of ListMultipartUploads, same rules.
 std::optional<UploadPage> parse_upload_page(std::string_view body, std::string_view prefix);
 
-/// The body of CompleteMultipartUpload: part n has etags[n-1].
-std::string complete_upload_body(const std::vector<std::string>& etags);
+struct CompletedPart {
+  std::string etag;
+  std::string checksum;  ///< base64; empty: none
+};
+/// The body of CompleteMultipartUpload: parts in order, from number 1.
+/// \param checksum_name  element for the checksums, e.g. "ChecksumCRC32C"; empty: leave them out
+std::string complete_upload_body(const std::vector<CompletedPart>& parts,
+                                 std::string_view checksum_name);
 
 }  // namespace onnxferry

@@ -16,7 +16,6 @@
 namespace onnxferry {
 
 using NameValue = std::pair<std::string, std::string>;
-using SystemTime = std::chrono::system_clock::time_point;
 
 /// How the path becomes the canonical URI. kS3: the raw key path is encoded exactly once and never
 /// normalised ("//", "." and ".." are legal in keys); that encoded path is also what is sent.

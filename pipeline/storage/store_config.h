@@ -32,7 +32,13 @@ enum class ConditionalWrites : std::uint8_t {
   kAuto,  ///< If-None-Match: *; a store that answers 501 gets GET + PUT + GET instead (racy)
   kOff,   ///< always GET + PUT + GET: for stores that ignore If-None-Match
 };
-enum class UploadChecksum : std::uint8_t { kMd5, kNone };
+enum class UploadChecksum : std::uint8_t {
+  kAuto,  ///< kCrc64Nvme for AWS, kMd5 for all others: every store verifies that
+  kMd5,
+  kCrc32c,
+  kCrc64Nvme,
+  kNone,
+};
 
 /// Everything the stores need to know, apart from credentials. Plain data with checked defaults.
 struct StoreConfig {
@@ -48,9 +54,13 @@ struct StoreConfig {
   std::chrono::seconds stall_timeout{30};
   RetryPolicy retry;
   ConditionalWrites conditional = ConditionalWrites::kAuto;
-  UploadChecksum checksum = UploadChecksum::kMd5;
-  std::vector<std::string> allowed_buckets;  ///< empty: all
-  bool allow_file = true;                    ///< file:// and local paths; a queue worker says false
+  UploadChecksum checksum = UploadChecksum::kAuto;
+  std::vector<std::string> allowed_buckets;  ///< globs; empty: all
+  std::vector<std::string> allowed_hosts;  ///< of https:// inputs: globs of host[:port]; empty: all
+  bool allow_http = false;                 ///< take http:// inputs, too
+  /// Let https:// inputs come from loopback, link-local and metadata addresses.
+  bool allow_local_addresses = false;
+  bool allow_file = true;  ///< file:// and local paths; a queue worker says false
 };
 
 /// Fill endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's endpoint_url), region

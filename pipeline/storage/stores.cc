@@ -5,10 +5,12 @@
 #include <fmt/ranges.h>
 
 #include "pipeline/error.h"
+#include "pipeline/storage/address_rules.h"
 #include "pipeline/storage/encoding.h"
 #include "pipeline/storage/file_store.h"
 #include "pipeline/storage/s3_store.h"
 #include "pipeline/storage/store_config.h"
+#include "pipeline/storage/web_store.h"
 
 namespace onnxferry {
 namespace {
@@ -23,39 +25,34 @@ class ConfiguredStores : public Stores {
  public:
   ConfiguredStores(StoreConfig config, EnvironmentLookup environment)
       : config_(std::move(config)),
+        proxies_(proxies_from_environment(environment)),
         credentials_(std::make_shared<CredentialsProvider>(std::move(environment))) {}
 
   ObjectStore& open(const ObjectUri& uri) override {
-    if (uri.scheme == ObjectUri::Scheme::kFile) {
-      if (!config_.allow_file) {
-        throw Error(ErrorCode::kInvalidRequest,
-                    fmt::format("{} is a local path, which this worker does not open; use "
-                                "s3://bucket/key",
-                                uri.to_string()),
-                    uri.to_string());
-      }
-      return files_;
-    }
-    const auto& allowed = config_.allowed_buckets;
-    if (!allowed.empty() && std::ranges::find(allowed, uri.bucket) == allowed.end()) {
+    if (const std::string refusal = refusal_of(uri, config_); !refusal.empty()) {
       throw Error(ErrorCode::kInvalidRequest,
-                  fmt::format("bucket \"{}\" is not allowed here; allowed: {}",
-                              uri.bucket,
-                              fmt::join(allowed, ", ")),
+                  fmt::format("{}: {}", uri.to_string(), refusal),
                   uri.to_string());
     }
-    std::unique_ptr<S3Store>& store = buckets_[uri.bucket];
-    if (store == nullptr) {
-      store = std::make_unique<S3Store>(config_, credentials_, uri.bucket);
+    if (uri.scheme == ObjectUri::Scheme::kFile) {
+      return files_;
+    }
+    std::unique_ptr<ObjectStore>& store =
+        remote_[uri.bucket];  // an origin is never a bucket's name
+    if (store == nullptr && uri.scheme == ObjectUri::Scheme::kWeb) {
+      store = std::make_unique<WebStore>(config_, proxies_, uri.bucket);
+    } else if (store == nullptr) {
+      store = std::make_unique<S3Store>(config_, proxies_, credentials_, uri.bucket);
     }
     return *store;
   }
 
  private:
   StoreConfig config_;
+  ProxySettings proxies_;
   std::shared_ptr<CredentialsProvider> credentials_;
   FileStore files_;
-  std::map<std::string, std::unique_ptr<S3Store>, std::less<>> buckets_;
+  std::map<std::string, std::unique_ptr<ObjectStore>, std::less<>> remote_;
 };
 
 std::string first_of(std::initializer_list<std::optional<std::string>> values,

@@ -5,6 +5,8 @@
 
 #include <gmock/gmock.h>
 
+#include "pipeline/storage/encoding.h"
+#include "pipeline/storage/sigv4.h"
 #include "tests/contract/storage_test_support.h"
 
 namespace onnxferry::test {
@@ -435,6 +437,117 @@ TEST_F(S3Server, SourceReplacedAgainAndAgainIsUnavailable) {
   EXPECT_EQ(error.code(), ErrorCode::kUnavailable);
   EXPECT_THAT(error.message(), HasSubstr("was replaced 4 times"));
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "copy"));
+}
+
+/// A URL that reads one object without further credentials.
+std::string presigned(const TestServer& server,
+                      const std::string& key,
+                      std::chrono::seconds age = std::chrono::seconds(0)) {
+  const std::string host = server.endpoint.substr(server.endpoint.find("://") + 3);
+  SigV4Signer signer("s3", PathRule::kS3);
+  const std::string path = "/" + server.bucket + "/" + key;
+  const std::string query = signer.presign(
+      {.method = "GET",
+       .path = path,
+       .query = {},
+       .headers = {{"host", host}},
+       .payload_hash = std::string(kUnsignedPayload)},
+      {.access_key = server.access_key, .secret_key = server.secret_key, .session_token = {}},
+      "us-east-1",
+      std::chrono::system_clock::now() - age,
+      std::chrono::seconds(60));
+  return server.endpoint + uri_encode(path, Slash::kKeep) + "?" + query;
+}
+
+class PresignedInput : public S3Server {
+ protected:
+  void SetUp() override {
+    S3Server::SetUp();
+    if (IsSkipped()) {
+      return;
+    }
+    write_file(folder_.path() / "source", content_);
+    open(server_).put_file(key_, folder_.path() / "source", "t/p", scope_);
+    config_ = server_.config();
+    config_.allow_http = true;  // the operator's own endpoint needs no more than this
+    reader_ = make_stores(config_, [](std::string_view) { return std::nullopt; });
+  }
+
+  const std::string content_ = random_bytes(12 * kMiB, 8);
+  std::string key_ = unique_prefix() + "a b/\u00fc+m.tar";
+  StoreConfig config_;
+  std::unique_ptr<Stores> reader_;
+};
+
+TEST_F(PresignedInput, IsReadInRangesWithoutCredentials) {
+  const ObjectUri uri = ObjectUri::parse(presigned(server_, key_));
+  ObjectStore& store = reader_->open(uri);
+  const auto info = store.head(uri.key, scope_);
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->bytes, content_.size());
+  const ObjectInfo fetched = store.download(uri.key, folder_.path() / "copy", scope_);
+  EXPECT_TRUE(read_file(folder_.path() / "copy") == content_);
+  EXPECT_EQ(fetched.etag, info->etag);
+  EXPECT_EQ(info->etag, open(server_).head(key_, scope_)->etag) << "one object by either name";
+}
+
+TEST_F(PresignedInput, ExpiredUrlIsPermissionDeniedAndSaysSo) {
+  const ObjectUri uri = ObjectUri::parse(presigned(server_, key_, std::chrono::seconds(600)));
+  const Error error = error_of([&] { reader_->open(uri).head(uri.key, scope_); });
+  EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
+  EXPECT_THAT(error.message(), HasSubstr("a presigned url may have expired"));
+  EXPECT_THAT(error.message(), Not(HasSubstr(uri.key.substr(uri.key.rfind('=') + 1))));
+}
+
+TEST_F(PresignedInput, AbsentObjectIsNotAnErrorToHeadAndSourceNotFoundToDownload) {
+  const ObjectUri uri = ObjectUri::parse(presigned(server_, unique_prefix() + "absent"));
+  ObjectStore& store = reader_->open(uri);
+  EXPECT_FALSE(store.head(uri.key, scope_));
+  EXPECT_EQ(error_of([&] { store.download(uri.key, folder_.path() / "copy", scope_); }).code(),
+            ErrorCode::kSourceNotFound);
+}
+
+TEST_F(PresignedInput, OtherLocalServersAreRefused) {
+  config_.endpoint = "http://s3.example.invalid";
+  const auto reader = make_stores(config_, [](std::string_view) { return std::nullopt; });
+  const Error error = error_of([&] { reader->open(ObjectUri::parse(presigned(server_, key_))); });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidRequest);
+}
+
+TEST_F(S3Server, CertificateOfAnUnknownAuthorityIsRefusedWithWhatToDo) {
+  if (!server_.endpoint.starts_with("https://")) {
+    GTEST_SKIP() << "this server is reached by plain http; the runner repeats the suite over TLS";
+  }
+  StoreConfig config = server_.config();
+  config.ca_bundle.clear();
+  const auto stores = make_stores(config, server_.credentials());
+  const Error error = error_of([&] {
+    stores->open(ObjectUri::parse("s3://" + server_.bucket + "/x")).get("x", 10, scope_);
+  });
+  EXPECT_EQ(error.code(), ErrorCode::kUnavailable);
+  EXPECT_THAT(error.message(), HasSubstr("AWS_CA_BUNDLE"));
+  EXPECT_TRUE(observer_.waits.empty()) << "waiting does not make it trusted";
+}
+
+TEST_F(S3Server, TakesEveryChecksum) {
+  const std::string content = random_bytes(12 * kMiB, 9);
+  write_file(folder_.path() / "f", content);
+  for (const UploadChecksum kind : {UploadChecksum::kMd5,
+                                    UploadChecksum::kCrc32c,
+                                    UploadChecksum::kCrc64Nvme,
+                                    UploadChecksum::kNone}) {
+    StoreConfig config = server_.config();
+    config.checksum = kind;
+    const auto stores = make_stores(config, server_.credentials());
+    ObjectStore& store = stores->open(ObjectUri::parse("s3://" + server_.bucket + "/x"));
+    const std::string key = unique_prefix() + "sum";
+    store.put_file(key, folder_.path() / "f", "t/p", scope_);
+    std::filesystem::remove(folder_.path() / "copy");
+    store.download(key, folder_.path() / "copy", scope_);
+    EXPECT_TRUE(read_file(folder_.path() / "copy") == content) << static_cast<int>(kind);
+    EXPECT_EQ(store.put(key, "small", "t/p", PutCondition::kAlways, scope_), PutResult::kWritten);
+    EXPECT_EQ(store.get(key, 10, scope_), "small");
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 
 #include "pipeline/storage/http.h"
+#include "pipeline/storage/sigv4.h"
 #include "tests/contract/storage_test_support.h"
 
 namespace onnxferry::test {
@@ -214,6 +215,49 @@ TEST_F(StorageFaults, BrokenRangesGoOnWhereTheyStopped) {
   store().download(key_, folder_.path() / "copy", scope);
   EXPECT_TRUE(read_file(folder_.path() / "copy") == content_);
   EXPECT_EQ(scope.bytes(), content_.size()) << "no byte is fetched twice";
+}
+
+TEST_F(StorageFaults, BytesDamagedOnTheWayUpAreRefusedByEveryChecksum) {
+  for (const UploadChecksum kind :
+       {UploadChecksum::kMd5, UploadChecksum::kCrc32c, UploadChecksum::kCrc64Nvme}) {
+    config_.checksum = kind;
+    stores_.reset();
+    put_file(content_, R"([{"match": "^PUT .*partNumber=2", "action": "corruptreq"}])");
+    EXPECT_EQ(proxy_->count("\"corruptreq\", 400"), 1) << proxy_->log();
+    EXPECT_TRUE(download() == content_);
+    proxy_->set(R"([{"match": "^PUT ", "action": "corruptreq"}])");
+    store().put(key_, "{\"a\": 1}", "application/json", PutCondition::kAlways, scope_);
+    EXPECT_EQ(proxy_->count("\"corruptreq\", 400"), 1) << proxy_->log();
+    EXPECT_EQ(store().get(key_, 100, scope_), "{\"a\": 1}");
+  }
+}
+
+TEST_F(StorageFaults, BrokenRangesOfAPresignedUrlGoOnWhereTheyStopped) {
+  put_file(content_, "[]");
+  const std::string host = server_.endpoint.substr(server_.endpoint.find("://") + 3);
+  const std::string path = "/" + server_.bucket + "/" + key_;
+  SigV4Signer signer("s3", PathRule::kS3);
+  const std::string query = signer.presign(
+      {.method = "GET",
+       .path = path,
+       .query = {},
+       .headers = {{"host", host}},
+       .payload_hash = std::string(kUnsignedPayload)},
+      {.access_key = server_.access_key, .secret_key = server_.secret_key, .session_token = {}},
+      "us-east-1",
+      std::chrono::system_clock::now(),
+      std::chrono::seconds(600));
+  config_.allow_http = true;
+  stores_ = make_stores(config_, [](std::string_view) { return std::nullopt; });
+  const ObjectUri uri = ObjectUri::parse(server_.endpoint + path + "?" + query);
+  StageScope scope(Stage::kDownload, observer_);
+  proxy_->set(R"([
+    {"match": "^GET ", "times": 2, "action": "cut", "bytes": 3000000},
+    {"match": "^GET ", "times": 1, "action": "slowdown"}])");
+  stores_->open(uri).download(uri.key, folder_.path() / "copy", scope);
+  EXPECT_TRUE(read_file(folder_.path() / "copy") == content_);
+  EXPECT_EQ(scope.bytes(), content_.size()) << "no byte is fetched twice";
+  EXPECT_GE(proxy_->count("\"cut\", 206"), 2) << proxy_->log();
 }
 
 TEST_F(StorageFaults, OrdinaryFailureThatLastsIsUnavailableAfterTheAttempts) {

@@ -1,61 +1,17 @@
 #include "pipeline/storage/credentials.h"
 
-#include <filesystem>
-#include <fstream>
-#include <map>
-
 #include <gmock/gmock.h>
 
 #include "pipeline/error.h"
 #include "pipeline/storage/store_config.h"
+#include "tests/unit/storage/credentials_test_support.h"
 
-namespace onnxferry {
+namespace onnxferry::test {
 namespace {
 
 using ::testing::HasSubstr;
 
-using Variables = std::map<std::string, std::string, std::less<>>;
-
-EnvironmentLookup lookup(const Variables& variables) {
-  return [&variables](std::string_view name) -> std::optional<std::string> {
-    const auto found = variables.find(name);
-    return found == variables.end() ? std::nullopt : std::optional(found->second);
-  };
-}
-
-class CredentialFiles : public ::testing::Test {
- protected:
-  CredentialFiles()
-      : folder_(std::filesystem::path(::testing::TempDir()) /
-                ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
-    std::filesystem::create_directories(folder_);
-    variables_["AWS_SHARED_CREDENTIALS_FILE"] = (folder_ / "credentials").string();
-    variables_["AWS_CONFIG_FILE"] = (folder_ / "config").string();
-  }
-  ~CredentialFiles() override { std::filesystem::remove_all(folder_); }
-
-  void write(std::string_view name, std::string_view text) {
-    std::ofstream(folder_ / name) << text;
-    // Two writes within the clock's resolution must still look like two.
-    std::filesystem::last_write_time(
-        folder_ / name,
-        std::filesystem::file_time_type::clock::now() + std::chrono::seconds(++writes_));
-  }
-
-  std::filesystem::path folder_;
-  Variables variables_;
-  int writes_ = 0;
-};
-
-std::string failure(CredentialsProvider& provider) {
-  try {
-    provider.get();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
-    return error.message();
-  }
-  return "(found)";
-}
+class CredentialFiles : public CredentialsTest {};
 
 TEST_F(CredentialFiles, EnvironmentComesFirst) {
   write("credentials", "[default]\naws_access_key_id=file\naws_secret_access_key=file-secret\n");
@@ -64,14 +20,14 @@ TEST_F(CredentialFiles, EnvironmentComesFirst) {
   variables_["AWS_SESSION_TOKEN"] = "token";
   variables_["MINIO_ROOT_USER"] = "minio";
   variables_["MINIO_ROOT_PASSWORD"] = "minio-secret";
-  CredentialsProvider provider(lookup(variables_));
+  CredentialsProvider provider(lookup(), tuning_);
   EXPECT_EQ(provider.get(), (Credentials{"env", "env-secret", "token"}));
 }
 
 TEST_F(CredentialFiles, MinioVariablesAreTheFallback) {
   variables_["MINIO_ROOT_USER"] = "minio";
   variables_["MINIO_ROOT_PASSWORD"] = "minio-secret";
-  CredentialsProvider provider(lookup(variables_));
+  CredentialsProvider provider(lookup(), tuning_);
   EXPECT_EQ(provider.get(), (Credentials{"minio", "minio-secret", ""}));
 }
 
@@ -83,49 +39,87 @@ TEST_F(CredentialFiles, ReadsTheNamedProfileOfBothFiles) {
         "[default]\nregion = us-west-2\n[profile ci]\nregion = eu-central-1\n"
         "s3 =\n  region = nested\nendpoint_url = http://127.0.0.1:9000\n");
   variables_["AWS_PROFILE"] = "ci";
-  CredentialsProvider provider(lookup(variables_));
+  CredentialsProvider provider(lookup(), tuning_);
   EXPECT_EQ(provider.get(), (Credentials{"key", "se=cret", "t"}));
-  const StoreConfig config = store_config_from_environment(lookup(variables_));
+  const StoreConfig config = store_config_from_environment(lookup());
   EXPECT_EQ(config.region, "eu-central-1");
   EXPECT_EQ(config.endpoint, "http://127.0.0.1:9000");
 }
 
 TEST_F(CredentialFiles, ReadsAFileAgainWhenItChanges) {
   write("credentials", "[default]\naws_access_key_id=a\naws_secret_access_key=1\n");
-  CredentialsProvider provider(lookup(variables_));
-  EXPECT_EQ(provider.get().access_key, "a");
-  EXPECT_FALSE(provider.refresh());
+  CredentialsProvider provider(lookup(), tuning_);
+  const Credentials first = provider.get();
+  EXPECT_EQ(first.access_key, "a");
+  EXPECT_FALSE(provider.refresh(first));
   write("credentials", "[default]\naws_access_key_id=b\naws_secret_access_key=2\n");
-  EXPECT_TRUE(provider.refresh());
+  EXPECT_TRUE(provider.refresh(first));
   write("credentials", "[default]\naws_access_key_id=c\naws_secret_access_key=3\n");
   EXPECT_EQ(provider.get().access_key, "c");
+  EXPECT_TRUE(provider.refresh(first)) << "the refused ones are not those in force any more";
+}
+
+TEST_F(CredentialFiles, ABrokenChangeIsReportedUntilItIsMended) {
+  write("credentials", "[default]\naws_access_key_id=a\naws_secret_access_key=1\n");
+  CredentialsProvider provider(lookup(), tuning_);
+  provider.get();
+  write("credentials", "[default]\naws_access_key_id=a\n");
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_THAT(error_of([&] { provider.get(); }).message(), HasSubstr("only one of"));
+  }
+  write("credentials", "[default]\naws_access_key_id=b\naws_secret_access_key=2\n");
+  EXPECT_EQ(provider.get().access_key, "b");
 }
 
 TEST_F(CredentialFiles, NamesEverythingThatWasLookedFor) {
-  write("config", "[default]\nrole_arn = arn:aws:iam::1:role/x\n");
-  variables_["AWS_WEB_IDENTITY_TOKEN_FILE"] = "/token";
-  CredentialsProvider provider(lookup(variables_));
-  EXPECT_THAT(failure(provider),
+  const Error error = failure();
+  EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
+  EXPECT_THAT(error.message(),
               AllOf(HasSubstr("AWS_ACCESS_KEY_ID"),
                     HasSubstr("MINIO_ROOT_USER"),
+                    HasSubstr("AWS_WEB_IDENTITY_TOKEN_FILE"),
+                    HasSubstr("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
                     HasSubstr((folder_ / "credentials").string()),
-                    HasSubstr("role_arn is not supported"),
-                    HasSubstr("AWS_WEB_IDENTITY_TOKEN_FILE is set but not supported")));
+                    HasSubstr("metadata service is disabled")));
 }
 
 TEST_F(CredentialFiles, HalfACredentialIsAnError) {
   variables_["AWS_ACCESS_KEY_ID"] = "env";
-  CredentialsProvider provider(lookup(variables_));
-  EXPECT_THAT(failure(provider), HasSubstr("AWS_SECRET_ACCESS_KEY is not"));
+  EXPECT_THAT(failure().message(), HasSubstr("AWS_SECRET_ACCESS_KEY is not"));
 }
 
-TEST(StoreConfigEnvironment, SpecificVariablesWin) {
-  const Variables variables{{"AWS_ENDPOINT_URL", "http://general"},
-                            {"AWS_ENDPOINT_URL_S3", "http://special"},
-                            {"AWS_DEFAULT_REGION", "r2"},
-                            {"AWS_REGION", "r1"},
-                            {"AWS_CA_BUNDLE", "/ca.pem"}};
-  const StoreConfig config = store_config_from_environment(lookup(variables));
+TEST_F(CredentialFiles, SaysWhatARoleLacks) {
+  const struct {
+    std::string_view config;
+    std::string_view says;
+  } cases[] = {
+      {"role_arn = r\n", "expected one of source_profile, credential_source"},
+      {"role_arn = r\nsource_profile = other\n", "\"other\", which gives no credentials"},
+      {"role_arn = r\nsource_profile = default\n", "\"default\", which gives no credentials"},
+      {"role_arn = r\ncredential_source = Moon\n", "expected Environment, EcsContainer or"},
+      {"role_arn = r\ncredential_source = Environment\n", "which gives no credentials"},
+      {"role_arn = r\nsource_profile = a\n[profile a]\nrole_arn = r\nsource_profile = b\n"
+       "[profile b]\nrole_arn = r\nsource_profile = a\n",
+       "leads in a circle"},
+      {"role_arn = r\nmfa_serial = 1\nsource_profile = other\n", "mfa_serial"},
+      {"sso_session = s\n", "credential_process = aws configure export-credentials"},
+      {"credential_process = 'open\n", "a quote that is not closed"},
+  };
+  for (const auto& one : cases) {
+    write("config", "[default]\n" + std::string(one.config));
+    const Error error = failure();
+    EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied) << one.config;
+    EXPECT_THAT(error.message(), HasSubstr(one.says)) << one.config;
+  }
+}
+
+TEST_F(CredentialFiles, SpecificStoreVariablesWin) {
+  variables_ = {{"AWS_ENDPOINT_URL", "http://general"},
+                {"AWS_ENDPOINT_URL_S3", "http://special"},
+                {"AWS_DEFAULT_REGION", "r2"},
+                {"AWS_REGION", "r1"},
+                {"AWS_CA_BUNDLE", "/ca.pem"}};
+  const StoreConfig config = store_config_from_environment(lookup());
   EXPECT_EQ(config.endpoint, "http://special");
   EXPECT_EQ(config.region, "r1");
   EXPECT_EQ(config.ca_bundle, "/ca.pem");
@@ -150,4 +144,4 @@ TEST(PartSize, KeepsBelowNineThousandParts) {
 }
 
 }  // namespace
-}  // namespace onnxferry
+}  // namespace onnxferry::test

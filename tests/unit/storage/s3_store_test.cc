@@ -223,6 +223,66 @@ TEST_F(S3StoreTest, RegionIsLearntFromTheRefusal) {
               HasSubstr("/eu-west-3/s3/aws4_request"));
 }
 
+TEST_F(S3StoreTest, RegionThatNoRefusalNamesIsAskedOfTheBucket) {
+  ObjectStore& s3 = store([](const ScriptedRequest& request, int number) -> ScriptedReply {
+    if (request.method == "HEAD") {
+      return {.status = 403, .headers = {{"x-amz-bucket-region", "ap-south-1"}}, .body = ""};
+    }
+    return number == 0 ? s3_error(400, "AuthorizationHeaderMalformed") : ScriptedReply{.body = "x"};
+  });
+  EXPECT_EQ(s3.get("k", 10, scope_), "x");
+  const auto requests = server_->requests();
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_EQ(requests[1].target, "/bucket");
+  EXPECT_THAT(requests[2].headers.at("authorization"), HasSubstr("/ap-south-1/s3/aws4_request"));
+  EXPECT_EQ(s3.get("k", 10, scope_), "x");
+  EXPECT_EQ(server_->requests().size(), 4U) << "the region stays known";
+}
+
+TEST_F(S3StoreTest, VirtualHostStylePutsTheBucketIntoTheHost) {
+  config_.path_style = false;
+  ObjectStore& s3 = store([](const ScriptedRequest&, int) { return ScriptedReply{.body = "x"}; });
+  variables_["http_proxy"] = server_->endpoint();  // takes requests for any host
+  config_.endpoint = "http://s3.example.invalid";
+  stores_ = make_stores(config_, [this](std::string_view name) -> std::optional<std::string> {
+    const auto found = variables_.find(name);
+    return found == variables_.end() ? std::nullopt : std::optional(found->second);
+  });
+  (void)s3;
+  EXPECT_EQ(stores_->open(ObjectUri::parse("s3://bucket/x")).get("a b", 10, scope_), "x");
+  EXPECT_EQ(server_->requests().at(0).target, "http://bucket.s3.example.invalid/a%20b");
+  EXPECT_EQ(server_->requests().at(0).headers.at("host"), "bucket.s3.example.invalid");
+}
+
+TEST_F(S3StoreTest, ChecksumsGoWithPartsAndIntoComplete) {
+  config_.checksum = UploadChecksum::kCrc64Nvme;
+  std::ofstream(local("file")) << std::string(std::size_t{6} << 20U, 'q');
+  ObjectStore& s3 = store([](const ScriptedRequest& request, int) -> ScriptedReply {
+    if (request.method != "POST") {
+      return {.status = 200, .headers = {{"ETag", "\"opaque\""}}, .body = ""};
+    }
+    return {.status = 200,
+            .headers = {},
+            .body = request.target.ends_with("uploads=")
+                        ? "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                          "</InitiateMultipartUploadResult>"
+                        : "<CompleteMultipartUploadResult/>"};
+  });
+  s3.put_file("k", local("file"), "t/p", scope_);
+  const auto requests = server_->requests();
+  ASSERT_EQ(requests.size(), 4U);
+  EXPECT_EQ(requests.front().headers.at("x-amz-checksum-algorithm"), "CRC64NVME");
+  EXPECT_EQ(requests.front().headers.at("x-amz-checksum-type"), "FULL_OBJECT");
+  for (const ScriptedRequest& request : requests) {
+    if (request.method == "PUT") {
+      const std::string sum = request.headers.at("x-amz-checksum-crc64nvme");
+      EXPECT_THAT(requests.back().body,
+                  HasSubstr("<ChecksumCRC64NVME>" + sum + "</ChecksumCRC64NVME>"));
+      EXPECT_FALSE(request.headers.contains("content-md5"));
+    }
+  }
+}
+
 TEST_F(S3StoreTest, RefusedHeadIsExplainedByAGet) {
   ObjectStore& s3 =
       store([](const ScriptedRequest&, int) { return s3_error(403, "AccessDenied"); });

@@ -61,11 +61,16 @@ TEST(S3Xml, PagesEndWithoutATruncationMark) {
 }
 
 TEST(S3Xml, CompleteBodyNumbersPartsFromOne) {
-  EXPECT_EQ(complete_upload_body({"e1", "e2"}),
+  EXPECT_EQ(complete_upload_body(
+                {{.etag = "e1", .checksum = "AA=="}, {.etag = "e2", .checksum = ""}}, ""),
             "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
             "<Part><PartNumber>1</PartNumber><ETag>&quot;e1&quot;</ETag></Part>"
             "<Part><PartNumber>2</PartNumber><ETag>&quot;e2&quot;</ETag></Part>"
             "</CompleteMultipartUpload>");
+  EXPECT_EQ(complete_upload_body({{.etag = "e1", .checksum = "AA=="}}, "ChecksumCRC32C"),
+            "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+            "<Part><PartNumber>1</PartNumber><ETag>&quot;e1&quot;</ETag>"
+            "<ChecksumCRC32C>AA==</ChecksumCRC32C></Part></CompleteMultipartUpload>");
 }
 
 }  // namespace

@@ -43,9 +43,40 @@ TEST(ObjectUri, ParsesFileUrisAndPaths) {
 }
 
 TEST(ObjectUri, RefusesOtherSchemesByName) {
-  EXPECT_THAT(refusal("https://host/x"), HasSubstr("scheme \"https\" is not supported"));
   EXPECT_THAT(refusal("gs://bucket/x"), HasSubstr("\"gs\""));
   EXPECT_THAT(refusal("file://server/share"), HasSubstr("absolute path"));
+}
+
+TEST(ObjectUri, ParsesWebUris) {
+  const ObjectUri uri =
+      ObjectUri::parse("HTTPS://Host.Example:8443/a%20b//c.tar?X-Sig=s%2F&b#part");
+  EXPECT_EQ(uri.scheme, ObjectUri::Scheme::kWeb);
+  EXPECT_EQ(uri.bucket, "https://host.example:8443");
+  EXPECT_EQ(uri.key, "/a%20b//c.tar?X-Sig=s%2F&b") << "byte for byte, as it may be signed";
+  EXPECT_EQ(uri.path(), "/a%20b//c.tar");
+  EXPECT_EQ(uri.to_string(), "https://host.example:8443/a%20b//c.tar?***");
+  EXPECT_EQ(ObjectUri::parse("https://host:443").bucket, "https://host");
+  EXPECT_EQ(ObjectUri::parse("https://host").key, "/");
+  EXPECT_EQ(ObjectUri::parse("https://host?q").key, "/?q");
+  EXPECT_EQ(ObjectUri::parse("http://[::1]:80/x").bucket, "http://[::1]");
+}
+
+TEST(ObjectUri, RefusesWebUrisThatMeanDifferentThingsToDifferentReaders) {
+  for (const std::string_view uri : {"https:///x",
+                                     "https://:443/x",
+                                     "https://[::1/x",
+                                     "https://ho st/x",
+                                     "https://host%2eevil/x",
+                                     "https://h\u00f6st/x"}) {
+    EXPECT_THAT(refusal(uri), HasSubstr("host")) << uri;
+  }
+  EXPECT_THAT(refusal("https://host:0/x"), HasSubstr("port"));
+  EXPECT_THAT(refusal("https://host:99999/x"), HasSubstr("port"));
+  EXPECT_THAT(refusal("https://host:8x/x"), HasSubstr("port"));
+  EXPECT_THAT(refusal("https://host\\@evil/x"), HasSubstr("percent-encoded"));
+  EXPECT_THAT(refusal("https://host/a b"), HasSubstr("percent-encoded"));
+  EXPECT_THAT(refusal("https://host/a\\b"), HasSubstr("percent-encoded"));
+  EXPECT_THAT(refusal("https://user:topsecret@host/x"), HasSubstr("presigned"));
 }
 
 TEST(ObjectUri, RefusesBadBucketNames) {

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""GET and PUT of one large object: the onnxferry store beside curl, on the same server with the same connections.
+
+    bench/transfer/transfer.py build/bench/bench/transfer/bench_transfer [--mib 1024] [--connections 8] [--rounds 3]
+
+The server is versitygw (tests/tools/versity-up.sh: it costs the least CPU, so that the clients are what is measured), or
+SeaweedFS with --server weed. Both clients move the same parts over the same number of connections and take turns; times
+are of whole processes. curl gets presigned URLs, part files cut beforehand with their Content-MD5, and writes a GET to one
+file per part: it computes no digest and puts nothing together. The store signs, and computes and sends Content-MD5 and, as
+this is plain http, the SHA-256 of every part, which versitygw verifies.
+"""
+
+import argparse
+import base64
+import hashlib
+import hmac
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ACCESS_KEY, SECRET_KEY, BUCKET = "benchkey", "bench-secret-key", "bench"
+MIB = 1 << 20
+
+
+def presign(method: str, endpoint: str, path: str, query: dict[str, str]) -> str:
+    """A SigV4 URL for S3 that is valid for an hour."""
+    now = time.gmtime()
+    day, stamp = time.strftime("%Y%m%d", now), time.strftime("%Y%m%dT%H%M%SZ", now)
+    scope = f"{day}/us-east-1/s3/aws4_request"
+    fields = query | {
+        "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+        "X-Amz-Credential": f"{ACCESS_KEY}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": "3600",
+        "X-Amz-SignedHeaders": "host",
+    }
+    quoted = "&".join(f"{urllib.parse.quote(k, safe='')}={urllib.parse.quote(v, safe='')}" for k, v in sorted(fields.items()))
+    host = endpoint.split("://")[1]
+    canonical = f"{method}\n{path}\n{quoted}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
+    key = f"AWS4{SECRET_KEY}".encode()
+    for part in (day, "us-east-1", "s3", "aws4_request"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return f"{endpoint}{path}?{quoted}&X-Amz-Signature={hmac.new(key, text.encode(), hashlib.sha256).hexdigest()}"
+
+
+def curl(*arguments: str) -> str:
+    return subprocess.run(["curl", "-sS", "--fail-with-body", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+class Bench:
+    def __init__(self, args: argparse.Namespace, work: pathlib.Path, endpoint: str):
+        self.args, self.work, self.endpoint = args, work, endpoint
+        self.source = work / "source"
+        self.part_bytes = args.part_mib * MIB
+        self.parts: list[pathlib.Path] = []
+        self.etags: list[str] = []
+
+    def make_source(self) -> None:
+        total = self.args.mib * MIB
+        with self.source.open("wb") as out:
+            for number, begin in enumerate(range(0, total, self.part_bytes), start=1):
+                data = os.urandom(min(self.part_bytes, total - begin))
+                out.write(data)
+                part = self.work / f"part-{number}"
+                part.write_bytes(data)
+                self.parts.append(part)
+                self.etags.append(hashlib.md5(data).hexdigest())
+
+    def ours(self, operation: str, key: str, file: pathlib.Path) -> float:
+        environment = os.environ | {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL_S3": self.endpoint,
+            "AWS_REGION": "us-east-1"}
+        environment.pop("AWS_SESSION_TOKEN", None)
+        if operation == "get":
+            file.unlink(missing_ok=True)
+        begin = time.monotonic()
+        subprocess.run([self.args.program, operation, f"s3://{BUCKET}/{key}", str(file), "--connections",
+                        str(self.args.connections), "--part-mib", str(self.args.part_mib)], check=True, env=environment)
+        return time.monotonic() - begin
+
+    def curl_parallel(self, blocks: list[list[str]]) -> None:
+        config = self.work / "curl.config"
+        config.write_text("\nnext\n".join("\n".join(["fail", "silent", "show-error", *block]) for block in blocks))
+        subprocess.run(["curl", "--no-progress-meter", "--parallel", "--parallel-immediate", "--parallel-max", str(self.args.connections),
+                        "--config", str(config)], check=True)
+
+    def curl_put(self, key: str) -> float:
+        path = f"/{BUCKET}/{key}"
+        begin = time.monotonic()
+        created = curl("-X", "POST", presign("POST", self.endpoint, path, {"uploads": ""}))
+        upload_id = re.search(r"<UploadId>([^<]+)</UploadId>", created).group(1)
+        self.curl_parallel([
+            [f'url = "{presign("PUT", self.endpoint, path, {"partNumber": str(n), "uploadId": upload_id})}"',
+             f'header = "Content-MD5: {base64.b64encode(bytes.fromhex(etag)).decode()}"',
+             f'upload-file = "{part}"', f'output = "{self.work}/reply"']
+            for n, (part, etag) in enumerate(zip(self.parts, self.etags), start=1)])
+        body = "".join(f'<Part><PartNumber>{n}</PartNumber><ETag>"{etag}"</ETag></Part>'
+                       for n, etag in enumerate(self.etags, start=1))
+        reply = curl("--data-binary", f"<CompleteMultipartUpload>{body}</CompleteMultipartUpload>",
+                     presign("POST", self.endpoint, path, {"uploadId": upload_id}))
+        seconds = time.monotonic() - begin
+        assert "CompleteMultipartUploadResult" in reply, reply
+        return seconds
+
+    def curl_get(self, key: str) -> float:
+        begin = time.monotonic()
+        url = presign("GET", self.endpoint, f"/{BUCKET}/{key}", {})
+        offset, blocks = 0, []
+        for number, part in enumerate(self.parts, start=1):
+            size = part.stat().st_size
+            blocks.append([f'url = "{url}"', f'range = "{offset}-{offset + size - 1}"',
+                           f'output = "{self.work}/got-{number}"'])
+            offset += size
+        self.curl_parallel(blocks)
+        return time.monotonic() - begin
+
+    def check(self, file: pathlib.Path) -> None:
+        """What was fetched is what was put: a fast wrong transfer must not look good."""
+        subprocess.run(["cmp", str(self.source), str(file)], check=True)
+
+    def check_curl(self) -> None:
+        for number, part in enumerate(self.parts, start=1):
+            subprocess.run(["cmp", str(part), str(self.work / f"got-{number}")], check=True)
+
+    def run(self) -> None:
+        self.make_source()
+        times: dict[str, list[float]] = {"put ours": [], "put curl": [], "get ours": [], "get curl": []}
+        fetched = self.work / "fetched"
+        for number in range(self.args.rounds + 1):
+            warm_up = number == 0
+            turn = {
+                "put ours": lambda: self.ours("put", "ours", self.source),
+                "put curl": lambda: self.curl_put("curl"),
+                "get ours": lambda: self.ours("get", "curl", fetched),
+                "get curl": lambda: self.curl_get("ours"),
+            }
+            for name, measure in turn.items():
+                seconds = measure()
+                if not warm_up:
+                    times[name].append(seconds)
+            if warm_up:
+                self.check(fetched)
+                self.check_curl()
+        print(f"{self.args.mib} MiB, {self.args.connections} connections, parts of {self.args.part_mib} MiB, "
+              f"{self.args.server}, medians of {self.args.rounds}")
+        for operation in ("get", "put"):
+            ours = statistics.median(times[f"{operation} ours"])
+            peer = statistics.median(times[f"{operation} curl"])
+            print(f"{operation.upper()}: ours {self.args.mib / ours:6.0f} MiB/s, curl {self.args.mib / peer:6.0f} MiB/s, "
+                  f"ours / curl {peer / ours:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", help="bench_transfer, built with the preset bench")
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--part-mib", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--server", choices=["versity", "weed"], default="versity")
+    parser.add_argument("--work", help="where the server and the files live; default: the temporary folder")
+    args = parser.parse_args()
+    tools = ROOT / "tests" / "tools"
+    port = subprocess.run(["bash", "-c", f". '{tools}/lib.sh' && free_ports 1"], check=True, capture_output=True,
+                          text=True).stdout.strip()
+    with tempfile.TemporaryDirectory(dir=args.work) as folder:
+        work = pathlib.Path(folder)
+        server = work / "server"
+        server.mkdir()
+        try:
+            subprocess.run([str(tools / f"{args.server}-up.sh"), str(server), port, ACCESS_KEY, SECRET_KEY], check=True,
+                           stdout=subprocess.DEVNULL)
+            endpoint = f"http://127.0.0.1:{port}"
+            curl("-X", "PUT", presign("PUT", endpoint, f"/{BUCKET}", {}))
+            Bench(args, work, endpoint).run()
+        finally:
+            subprocess.run([str(tools / f"{args.server}-down.sh"), str(server)], check=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@
 #include "pipeline/output/layout.h"
 #include "pipeline/output/report_json.h"
 #include "pipeline/output/sha256.h"
+#include "pipeline/output/sidecars.h"
 #include "pipeline/version.h"
 
 namespace onnxferry {
@@ -125,6 +126,9 @@ std::optional<ExportReport> Publisher::find_published(const SourceIdentity& sour
   const bool is_same_key = manifest->text("export_key") == export_key_;
   const bool is_same_request =
       !options_.request_id.empty() && manifest->text("request_id") == options_.request_id;
+  if (is_same_request) {
+    remove_left_claim(scope);
+  }
   if (is_same_request || (is_same_key && !options_.overwrite)) {
     ExportReport report =
         report_from_json(manifest->json.value("result", nlohmann::json::object()));
@@ -138,23 +142,72 @@ std::optional<ExportReport> Publisher::find_published(const SourceIdentity& sour
   return std::nullopt;
 }
 
-void Publisher::claim(StageScope& scope) {
-  const std::string text =
-      Json{{"request_id", options_.request_id}, {"export_key", export_key_}}.dump();
-  const PutCondition condition =
-      options_.overwrite ? PutCondition::kAlways : PutCondition::kIfAbsent;
-  if (store_.put(key(kClaimName), text, "application/json", condition, scope) ==
-      PutResult::kWritten) {
-    return;
-  }
-  // A claim of this request is left by an attempt that died; anyone else's is in use.
+// An attempt that died right after its manifest left its claim.
+void Publisher::remove_left_claim(StageScope& scope) {
   const auto found = store_.get(key(kClaimName), kMaxManifestBytes, scope);
-  const auto json =
-      nlohmann::json::parse(found.value_or(text), nullptr, /*allow_exceptions=*/false);
-  const std::string owner = json.is_object() ? json.value("request_id", "") : "";
-  if (owner != options_.request_id) {
-    throw_conflict("the claim", owner);
+  const auto json = nlohmann::json::parse(found.value_or(""), nullptr, /*allow_exceptions=*/false);
+  if (json.is_object() && json.value("request_id", "") == options_.request_id) {
+    store_.remove(key(kClaimName), scope);
   }
+}
+
+Publisher::ClaimOwner Publisher::claim(const std::filesystem::path& directory,
+                                       ExportReport& report,
+                                       StageScope& scope) {
+  constexpr int kTries = 5;
+  for (int i = 0; i < kTries; ++i) {
+    const std::string text = Json{{"request_id", options_.request_id},
+                                  {"export_key", export_key_},
+                                  {"export_timestamp", options_.export_timestamp}}
+                                 .dump();
+    const auto put = [&](PutCondition condition) {
+      return store_.put(key(kClaimName), text, "application/json", condition, scope);
+    };
+    if (put(PutCondition::kIfAbsent) == PutResult::kWritten) {
+      return ClaimOwner::kThisJob;
+    }
+    const auto found = store_.get(key(kClaimName), kMaxManifestBytes, scope);
+    if (!found) {
+      continue;  // its owner has just finished
+    }
+    const auto json = nlohmann::json::parse(*found, nullptr, /*allow_exceptions=*/false);
+    const auto field = [&json](const char* name, const std::string& missing) {
+      return json.is_object() ? json.value(name, missing) : missing;
+    };
+    const std::string owner = field("request_id", "");
+    const std::string timestamp = field("export_timestamp", options_.export_timestamp);
+    if (owner == options_.request_id && timestamp != options_.export_timestamp &&
+        field("export_key", "") == export_key_) {
+      adopt_timestamp(timestamp, directory, report);
+      return ClaimOwner::kShared;
+    }
+    // The same record's: left by an attempt that died.
+    const bool is_left_over =
+        owner == options_.request_id && timestamp == options_.export_timestamp;
+    if (!is_left_over && !options_.overwrite) {
+      throw_conflict("the claim", owner);
+    }
+    put(PutCondition::kAlways);
+    return ClaimOwner::kThisJob;
+  }
+  throw Error(ErrorCode::kUnavailable,
+              fmt::format("the claim at {} comes and goes; other jobs write to the same place",
+                          destination_.to_string()),
+              destination_.to_string());
+}
+
+// Two records of one request, done at the same time, must write the same bytes: whoever is last
+// writes over files that the other's manifest names. Only the time of the record differs.
+void Publisher::adopt_timestamp(const std::string& timestamp,
+                                const std::filesystem::path& directory,
+                                ExportReport& report) {
+  options_.export_timestamp = timestamp;
+  std::filesystem::remove(directory / kMetadataName);
+  const FileReport written =
+      write_export_metadata(options_, report.model_type, report.task, directory);
+  const auto entry = std::ranges::find(report.files, written.name, &FileReport::name);
+  EXPORT_CHECK(entry != report.files.end(), "an export without its metadata file");
+  *entry = written;
 }
 
 void Publisher::remove_replaced_export(StageScope& scope) {
@@ -174,11 +227,18 @@ void Publisher::publish(const std::filesystem::path& directory,
                         const SourceIdentity& source,
                         ExportReport& report,
                         StageScope& scope) {
-  claim(scope);
+  const ClaimOwner owner = claim(directory, report, scope);
   try {
-    upload_all(directory, source, report, scope);
+    // Somebody may have finished here between our first look and the claim.
+    if (auto published = find_published(source, scope)) {
+      report = *std::move(published);
+    } else {
+      upload_all(directory, source, report, scope);
+    }
   } catch (...) {
-    withdraw(scope.stage());
+    if (owner == ClaimOwner::kThisJob) {
+      withdraw(scope.stage());
+    }
     throw;
   }
   store_.remove(key(kClaimName), scope);

@@ -37,6 +37,7 @@ class Publisher {
   /// Upload the files of `directory` that `report` names, then make them visible.
   /// Fills `report.output_uri`, `.manifest_uri`, `.manifest_sha256` and appends the files made
   /// here.
+  /// When another job of the same request or key has finished meanwhile, `report` becomes its.
   /// \throws Error{kDestinationConflict} if another request claimed or finished the destination
   /// meanwhile
   void publish(const std::filesystem::path& directory,
@@ -47,7 +48,13 @@ class Publisher {
  private:
   struct Manifest;
   std::optional<Manifest> read_manifest(StageScope& scope);
-  void claim(StageScope& scope);
+  /// kShared: a claim of the same request from another record, whose job may be at work right now.
+  enum class ClaimOwner : std::uint8_t { kThisJob, kShared };
+  ClaimOwner claim(const std::filesystem::path& directory, ExportReport& report, StageScope& scope);
+  void remove_left_claim(StageScope& scope);
+  void adopt_timestamp(const std::string& timestamp,
+                       const std::filesystem::path& directory,
+                       ExportReport& report);
   void upload_all(const std::filesystem::path& directory,
                   const SourceIdentity& source,
                   ExportReport& report,
@@ -59,7 +66,7 @@ class Publisher {
 
   ObjectStore& store_;
   ObjectUri destination_;
-  const ExportOptions& options_;
+  ExportOptions options_;  ///< the timestamp may become that of a shared claim
   std::string export_key_;
 };
 

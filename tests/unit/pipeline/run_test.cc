@@ -1,5 +1,7 @@
 #include "pipeline/run.h"
 
+#include <functional>
+
 #include <nlohmann/json.hpp>
 
 #include "pipeline/output/sha256.h"
@@ -53,7 +55,15 @@ class RunExport : public ::testing::Test {
     return temp_.path() / "out" / name;
   }
 
-  testing::NullObserver observer_;
+  struct Observer : testing::NullObserver {
+    void stage_started(Stage stage) override {
+      if (on_stage) {
+        on_stage(stage);
+      }
+    }
+    std::function<void(Stage)> on_stage;
+  };
+  Observer observer_;
   testing::TempDir temp_;
   std::unique_ptr<WeightsCache> cache_;
   std::unique_ptr<Stores> stores_ = make_stores({}, [](std::string_view) { return std::nullopt; });
@@ -118,6 +128,62 @@ TEST_F(RunExport, AForeignClaimIsAConflictAndAnOwnOneIsTakenUp) {
   });
   EXPECT_TRUE(std::filesystem::exists(out(".onnxferry-claim")));
   EXPECT_FALSE(run(options("r9", testing::checkpoint_dir("qwen2"))).answered_from_manifest);
+}
+
+// Two records of one request at the same time: the last to write must write what the manifest of
+// the first says.
+TEST_F(RunExport, AClaimOfTheSameRequestFromAnotherRecordGivesItsTimestamp) {
+  run(options("r1", testing::checkpoint_dir("qwen2")));
+  const auto manifest = nlohmann::json::parse(read_text(out("export_manifest.json")));
+  std::filesystem::remove_all(out(""));
+  std::filesystem::create_directories(out(""));
+  const nlohmann::json claim = {{"request_id", "r1"},
+                                {"export_key", manifest.at("export_key")},
+                                {"export_timestamp", "2026-01-02T03:04:00Z"}};
+  write_text(out(".onnxferry-claim"), claim.dump());
+  run(options("r1", testing::checkpoint_dir("qwen2")));
+  const std::string metadata = read_text(out("export_metadata.json"));
+  EXPECT_THAT(metadata, HasSubstr("2026-01-02T03:04:00Z"));
+  EXPECT_THAT(read_text(out("SHA256SUMS")), HasSubstr(sha256_hex(metadata)));
+  EXPECT_THAT(read_text(out("export_manifest.json")), HasSubstr(sha256_hex(metadata)));
+}
+
+TEST_F(RunExport, AnotherExportUnderTheSameRequestIdIsAConflict) {
+  std::filesystem::create_directories(out(""));
+  write_text(
+      out(".onnxferry-claim"),
+      R"({"request_id": "r1", "export_key": "k", "export_timestamp": "2026-01-01T00:00:00Z"})");
+  expect_error(ErrorCode::kDestinationConflict, "the claim of another export (request r1)", [&] {
+    run(options("r1", testing::checkpoint_dir("qwen2")));
+  });
+}
+
+TEST_F(RunExport, WhatWasFinishedMeanwhileIsTheAnswer) {
+  const ExportReport first = run(options("r1", testing::checkpoint_dir("qwen2")));
+  const auto finished = temp_.path() / "finished";
+  std::filesystem::rename(out(""), finished);
+  observer_.on_stage = [&](Stage stage) {
+    if (stage == Stage::kUpload) {
+      std::filesystem::copy(finished, out(""), std::filesystem::copy_options::recursive);
+    }
+  };
+  ExportOptions later = options("r1", testing::checkpoint_dir("qwen2"));
+  later.export_timestamp = "2026-01-02T03:05:00Z";
+  const ExportReport second = run(later);
+  EXPECT_TRUE(second.answered_from_manifest);
+  EXPECT_EQ(second.manifest_sha256, first.manifest_sha256);
+  EXPECT_EQ(second.stages.size(), 5U);
+  EXPECT_EQ(read_text(out("export_metadata.json")), read_text(finished / "export_metadata.json"));
+  EXPECT_FALSE(std::filesystem::exists(out(".onnxferry-claim")));
+}
+
+TEST_F(RunExport, TheClaimOfAnAttemptThatDiedAfterItsManifestGoes) {
+  run(options("r1", testing::checkpoint_dir("qwen2")));
+  for (const auto* const owner : {"r1", "r2"}) {
+    write_text(out(".onnxferry-claim"), nlohmann::json{{"request_id", owner}}.dump());
+    EXPECT_TRUE(run(options("r1", testing::checkpoint_dir("qwen2"))).answered_from_manifest);
+    EXPECT_EQ(std::filesystem::exists(out(".onnxferry-claim")), std::string_view(owner) == "r2");
+  }
 }
 
 TEST_F(RunExport, SameInputSameBytes) {

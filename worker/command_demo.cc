@@ -88,9 +88,11 @@ void check_source(const fs::path& source) {
                     source.string()));
   }
   if (!fs::is_regular_file(source)) {
-    throw Error(ErrorCode::kSourceNotFound,
-                fmt::format("{} does not exist; expected a .tar or .tar.gz archive of a checkpoint",
-                            source.string()));
+    throw Error(
+        ErrorCode::kSourceNotFound,
+        fmt::format(
+            "{} does not exist; expected a .tar, .tar.gz, .tar.zst or .zip archive of a checkpoint",
+            source.string()));
   }
 }
 
@@ -200,7 +202,9 @@ void add_demo_command(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "demo", "Send one request through the worker with an imitated Kafka inside this process");
   const auto options = std::make_shared<DemoOptions>();
-  command->add_option("--source", options->source, "archive of a checkpoint, .tar or .tar.gz")
+  command
+      ->add_option(
+          "--source", options->source, "archive of a checkpoint: .tar, .tar.gz, .tar.zst or .zip")
       ->required();
   command->add_option("--output", options->output, "directory to make")->required();
   command->add_option("--task", options->task, "Optimum task name or auto")->capture_default_str();

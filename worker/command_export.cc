@@ -29,7 +29,9 @@ struct ExportFlags {
 
 void add_flags(CLI::App& command, ExportFlags& flags) {
   command
-      .add_option("source", flags.source, "Model directory, archive (tar, tar.gz, tar.zst, zip), or s3:// URI")
+      .add_option("source",
+                  flags.source,
+                  "Model directory, archive (tar, tar.gz, tar.zst, zip), or s3:// URI")
       ->required();
   command.add_option("destination", flags.output, "Directory or s3:// prefix for the result");
   command.add_option("-o,--output", flags.output_flag, "The same as the second argument");

@@ -23,6 +23,11 @@ int serve(const ConfigOptions& options) {
   for (const auto& [field, text] : problems) {
     fmt::print(stderr, "{}: {}\n", field, text);
   }
+  if (!problems.empty() || options.check_only()) {
+    for (const std::string& warning : find_unread_variables(environment_list())) {
+      fmt::print(stderr, "warning: {}\n", warning);
+    }
+  }
   if (!problems.empty()) {
     return kExitUsage;
   }

@@ -16,6 +16,7 @@
 #include "worker/commands.h"
 #include "worker/problems.h"
 #include "worker/submit_client.h"
+#include "worker/worker_config.h"
 
 namespace onnxferry {
 namespace {
@@ -26,6 +27,10 @@ struct SubmitFlags {
   int timeout_seconds = 3600;
   std::string file;  ///< "" none, "-" standard input
   std::vector<std::string> kafka;
+
+  std::string cancel;  ///< request id; not empty: send a cancel instead of a request
+  std::string reason;
+  std::string cancel_topic = WorkerConfig().cancel_topic;
 
   std::string model_id;
   std::string source;
@@ -138,13 +143,30 @@ std::string summarize(const v1::ExportReply& reply) {
                      static_cast<double>(ms) / 1e3);
 }
 
+int send_cancel(const SubmitFlags& flags) {
+  v1::CancelRequest cancel;
+  cancel.set_request_id(flags.cancel);
+  cancel.set_reason(flags.reason);
+  SubmitConfig client = flags.client;
+  client.topic = flags.cancel_topic;
+  send_record(std::move(client), messages::encode_cancel(cancel, "/onnxferry/submit"));
+  fmt::print(stderr,
+             "cancel of {} sent to {}; its reply, if it is not answered yet, will be CANCELLED\n",
+             flags.cancel,
+             flags.cancel_topic);
+  return kExitOk;
+}
+
 int run_submit(SubmitFlags& flags) {
-  v1::ExportRequest request = read_request(flags);
-  apply_flags(flags, request);
   flags.client.timeout = std::chrono::seconds(flags.timeout_seconds);
   for (const std::string& property : flags.kafka) {
     flags.client.kafka.insert(split_pair(property, "--kafka"));
   }
+  if (!flags.cancel.empty()) {
+    return send_cancel(flags);
+  }
+  v1::ExportRequest request = read_request(flags);
+  apply_flags(flags, request);
   messages::EncodedMessage message =
       messages::encode_request(request, messages::Encoding::kJson, "/onnxferry/submit");
   message.headers.push_back({std::string(messages::kCorrelationId), messages::uuid4()});
@@ -181,7 +203,9 @@ void add_request_flags(CLI::App& command, SubmitFlags& flags) {
                 "Delete the extracted weights after the export")
       ->group(group);
   command.add_flag("--overwrite", flags.overwrite, "Replace another export")->group(group);
-  command.add_option("--label", flags.labels, "key=value, echoed in the reply")->group(group);
+  command.add_option("--label", flags.labels, "key=value, echoed in the reply; repeatable")
+      ->allow_extra_args(false)
+      ->group(group);
 }
 
 }  // namespace
@@ -204,7 +228,15 @@ void add_submit_command(CLI::App& app, int& exit_code) {
   command->add_option("--timeout", flags->timeout_seconds, "Seconds to wait for the reply")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  command->add_option("--kafka", flags->kafka, "Further librdkafka property, key=value");
+  command->add_option("--kafka", flags->kafka, "Further librdkafka property, key=value; repeatable")
+      ->allow_extra_args(false);  // the next word is the request file
+  CLI::Option* cancel = command->add_option(
+      "--cancel", flags->cancel, "Cancel the request with this id instead of sending one");
+  command->add_option("--reason", flags->reason, "Shown in the cancelled request's reply")
+      ->needs(cancel);
+  command->add_option("--cancel-topic", flags->cancel_topic, "Topic of cancel records")
+      ->needs(cancel)
+      ->capture_default_str();
   add_request_flags(*command, *flags);
   command->callback([flags, &exit_code] { exit_code = run_submit(*flags); });
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <fstream>
+#include <regex>
 #include <sstream>
 
 #include <CLI/CLI.hpp>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "pipeline/storage/encoding.h"
+#include "pipeline/tasks.h"
 
 namespace onnxferry {
 namespace {
@@ -20,6 +22,9 @@ using std::chrono::milliseconds;
 
 constexpr std::string_view kPrefix = "ONNXFERRY_";
 constexpr std::string_view kKafkaPrefix = "ONNXFERRY_KAFKA_";
+/// Read elsewhere than in the table below.
+constexpr std::array<std::string_view, 3> kOtherVariables = {
+    "ONNXFERRY_BOOTSTRAP", "ONNXFERRY_CONFIG", "ONNXFERRY_FAILPOINT"};
 
 std::string environment_name(std::string_view flag) {
   std::string name(kPrefix);
@@ -68,6 +73,14 @@ std::string parse_bool(const std::string& text, bool& out) {
   }
   out = text == "true";
   return {};
+}
+
+/// What Kubernetes puts into the environment of a pod for a service named onnxferry or
+/// onnxferry-kafka…, which nobody wrote for us.
+bool is_service_link(const std::string& name) {
+  static const std::regex kLink(
+      ".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)");
+  return std::regex_match(name, kLink);
 }
 
 bool is_secret(std::string_view property) {
@@ -136,6 +149,47 @@ auto bool_row(std::string_view name, std::string_view help, Access access) {
                     })};
 }
 
+template <typename Value>
+using Choice = std::pair<std::string_view, Value>;
+
+constexpr std::array<Choice<std::optional<bool>>, 3> kAddressings = {
+    {{"auto", std::nullopt}, {"path", true}, {"virtual", false}}};
+constexpr std::array<Choice<ConditionalWrites>, 2> kConditionals = {
+    {{"auto", ConditionalWrites::kAuto}, {"off", ConditionalWrites::kOff}}};
+constexpr std::array<Choice<UploadChecksum>, 5> kChecksums = {
+    {{"auto", UploadChecksum::kAuto},
+     {"md5", UploadChecksum::kMd5},
+     {"crc32c", UploadChecksum::kCrc32c},
+     {"crc64nvme", UploadChecksum::kCrc64Nvme},
+     {"none", UploadChecksum::kNone}}};
+
+/// One of a few words.
+template <typename Choices, typename Access>
+auto choice_row(std::string_view name,
+                std::string_view help,
+                const Choices& choices,
+                Access access) {
+  using Pair = typename Choices::value_type;
+  return std::tuple{
+      name,
+      help,
+      Setter([&choices, access](WorkerConfig& config, const std::string& text) {
+        const auto found = std::ranges::find(choices, text, &Pair::first);
+        if (found == choices.end()) {
+          std::string known;
+          for (const Pair& choice : choices) {
+            known += fmt::format("{}{}", known.empty() ? "" : ", ", choice.first);
+          }
+          return fmt::format("\"{}\" is unknown; expected {}", text, known);
+        }
+        access(config) = found->second;
+        return std::string();
+      }),
+      Printer([&choices, access](const WorkerConfig& config) {
+        return std::string(std::ranges::find(choices, access(config), &Pair::second)->first);
+      })};
+}
+
 template <typename Access>
 auto duration_row(std::string_view name, std::string_view help, Access access) {
   return std::tuple{name,
@@ -167,18 +221,23 @@ const std::vector<ConfigOptions::Row>& ConfigOptions::table() {
     list.push_back(row(text_row("reply-topic", "default topic of replies", FIELD(reply_topic))));
     list.push_back(row(text_row("reply-topic-allow", "regular expression of the topics a request may name in kafka_replyTopic; empty: none", FIELD(reply_topic_allow))));
     list.push_back(row(text_row("dlq-topic", "topic of dead letters; empty: <request topic>.dlq", FIELD(dlq_topic))));
+    list.push_back(row(text_row("cancel-topic", "topic of cancel records, keyed by request id; empty: off", FIELD(cancel_topic))));
+    list.push_back(row(text_row("progress-topic", "topic of progress events; empty: off", FIELD(progress_topic))));
+    list.push_back(row(text_row("retry-topic", "topic of requests that wait for their next attempt; empty: <request topic>.retry; if it does not exist, they wait in place", FIELD(retry_topic))));
     list.push_back(row(number_row("max-reply-bytes", "longer replies are shortened; keep it below max.message.bytes of the topic", FIELD(max_reply_bytes))));
     list.push_back(row(number_row("publish-deadline-ms", "repeats of one transaction step end after this; the producer is made anew then", FIELD(publish_deadline_ms))));
     list.push_back(row(number_row("max-jobs", "job processes at a time", FIELD(max_jobs))));
     list.push_back(row(number_row("max-attempts", "starts of one request before it is answered with its failure", FIELD(max_attempts))));
-    list.push_back(row(number_row("retry-backoff-ms", "wait before the second attempt, doubled for each further one", FIELD(retry_backoff_ms))));
-    list.push_back(row(number_row("retry-backoff-max-ms", "longest wait between attempts", FIELD(retry_backoff_max_ms))));
+    list.push_back(row(number_row("retry-delay-ms", "wait between two attempts in the retry topic; the same for all workers of a fleet", FIELD(retry_delay_ms))));
+    list.push_back(row(number_row("retry-backoff-ms", "without a retry topic: wait in place before the second attempt, doubled for each further one", FIELD(retry_backoff_ms))));
+    list.push_back(row(number_row("retry-backoff-max-ms", "longest wait in place", FIELD(retry_backoff_max_ms))));
     list.push_back(row(number_row("readopt-grace-ms", "how long the job of a revoked partition runs on in case the partition comes back", FIELD(readopt_grace_ms))));
     list.push_back(row(number_row("drain-grace-ms", "after SIGTERM: time for running jobs to end before they are cancelled", FIELD(drain_grace_ms))));
     list.push_back(row(number_row("kill-grace-ms", "time between SIGTERM and SIGKILL of a job process", FIELD(kill_grace_ms))));
     list.push_back(row(number_row("job-memory-bytes", "RLIMIT_DATA of a job process; 0: no limit", FIELD(job_memory_bytes))));
     list.push_back(row(text_row("scratch", "directory for locks and the jobs' files", FIELD(scratch))));
     list.push_back(row(number_row("min-scratch-bytes", "with less free space no job is started", FIELD(min_scratch_bytes))));
+    list.push_back(row(number_row("weights-cache-bytes", "unpacked weights kept for further exports of the same archive, where requests permit it (keep_weights); 0: none", FIELD(weights_cache_bytes))));
     list.push_back(row(text_row("onnxruntime", "path of the ONNX Runtime library; empty: search", FIELD(onnxruntime_library))));
     list.push_back(row(list_row("job-command", "program of a job process, comma-separated (for tests)", FIELD(job_command))));
     list.push_back(row(text_row("s3-endpoint", "http(s)://host[:port]; empty: AWS", FIELD(stores.endpoint))));
@@ -186,13 +245,20 @@ const std::vector<ConfigOptions::Row>& ConfigOptions::table() {
     list.push_back(row(text_row("s3-ca-bundle", "PEM file of trusted authorities; empty: the system's", FIELD(stores.ca_bundle))));
     list.push_back(row(number_row("s3-connections", "parallel transfers of a job, 1 to 64", FIELD(stores.connections))));
     list.push_back(row(number_row("s3-part-bytes", "size of a range or part", FIELD(stores.part_bytes))));
-    list.push_back(row(list_row("s3-buckets", "buckets a request may name, comma-separated; empty: all", FIELD(stores.allowed_buckets))));
+    list.push_back(row(choice_row("s3-addressing", "auto (virtual for AWS, else path), path or virtual", kAddressings, FIELD(stores.path_style))));
+    list.push_back(row(choice_row("s3-conditional", "auto or off: for stores that ignore If-None-Match; off is racy", kConditionals, FIELD(stores.conditional))));
+    list.push_back(row(choice_row("s3-checksum", "of uploads: auto (crc64nvme for AWS, else md5), md5, crc32c, crc64nvme or none", kChecksums, FIELD(stores.checksum))));
+    list.push_back(row(list_row("allow-bucket", "glob of the buckets a request may name, repeatable; none: all", FIELD(stores.allowed_buckets))));
+    list.push_back(row(list_row("allow-host", "glob of the hosts an https:// input may come from, repeatable; none: all public ones", FIELD(stores.allowed_hosts))));
+    list.push_back(row(bool_row("allow-http", "accept http:// inputs", FIELD(stores.allow_http))));
+    list.push_back(row(bool_row("allow-local-addresses", "let https:// inputs come from loopback, link-local and metadata addresses", FIELD(stores.allow_local_addresses))));
     list.push_back(row(duration_row("store-outage-bound-ms", "how long a job waits for an unavailable store", FIELD(stores.retry.outage_bound))));
     list.push_back(row(bool_row("allow-file", "accept file:// in requests", FIELD(stores.allow_file))));
     list.push_back(row(number_row("max-archive-entries", "entries of an archive", FIELD(limits.max_entries))));
     list.push_back(row(number_row("max-archive-file-bytes", "size of one file of an archive", FIELD(limits.max_file_bytes))));
     list.push_back(row(number_row("max-archive-bytes", "size of all files of an archive", FIELD(limits.max_total_bytes))));
     list.push_back(row(text_row("http", "host:port of /livez, /readyz and /metrics; port 0: any; empty: none", FIELD(http))));
+    list.push_back(row(text_row("otlp-endpoint", "http(s)://host:port of an OpenTelemetry collector for spans (OTLP/HTTP); empty: what OTEL_EXPORTER_OTLP_ENDPOINT says, else none", FIELD(tracing.endpoint))));
     list.push_back(row(text_row("log-level", "debug, info, warn or error", FIELD(log_level))));
     list.push_back(Row{"log-format", "text or json",
                        [](WorkerConfig& config, const std::string& text) {
@@ -217,6 +283,9 @@ ConfigOptions::ConfigOptions(CLI::App& app) {
     if (row.name == "job-command") {
       option->group("");
     }
+    if (row.name == "allow-bucket" || row.name == "allow-host") {
+      option->take_all()->allow_extra_args(false);  // one value each time it is given
+    }
     options_.emplace(row.name, option);
   }
   app.add_option("--kafka", kafka_, "librdkafka property key=value [ONNXFERRY_KAFKA_<PROPERTY>]")
@@ -239,7 +308,12 @@ struct Loader {
   void kafka(std::string_view source, const std::string& entry) {
     const std::size_t equals = entry.find('=');
     if (equals == std::string::npos || equals == 0) {
-      problems.push_back({std::string(source), fmt::format("\"{}\" is not key=value", entry)});
+      // Only what can be a property's name: the rest may be a password.
+      const std::size_t end = entry.find_first_not_of("abcdefghijklmnopqrstuvwxyz.");
+      problems.push_back({std::string(source),
+                          fmt::format("\"{}{}\" is not key=value",
+                                      entry.substr(0, end),
+                                      end == std::string::npos ? "" : "…")});
       return;
     }
     config.kafka[entry.substr(0, equals)] = entry.substr(equals + 1);
@@ -294,6 +368,7 @@ std::vector<FieldProblem> ConfigOptions::load(const EnvironmentList& environment
   const auto find_row = [](std::string_view name) {
     return std::ranges::find(table(), name, &Row::name);
   };
+  read_otlp_environment(environment, config.tracing, problems);
   // Lowest precedence first; each later source overwrites.
   if (!config_file_.empty()) {
     for (const auto& [section, name, value] : read_config_file(config_file_, problems)) {
@@ -308,7 +383,8 @@ std::vector<FieldProblem> ConfigOptions::load(const EnvironmentList& environment
     }
   }
   for (const std::string& variable : environment) {
-    if (variable.starts_with(kKafkaPrefix)) {
+    if (variable.starts_with(kKafkaPrefix) &&
+        !is_service_link(variable.substr(0, variable.find('=')))) {
       const std::string entry = variable.substr(kKafkaPrefix.size());
       const std::size_t equals = entry.find('=');
       std::string property = lower(entry.substr(0, equals));
@@ -324,7 +400,7 @@ std::vector<FieldProblem> ConfigOptions::load(const EnvironmentList& environment
   }
   for (const auto& [name, option] : options_) {
     if (option->count() > 0) {
-      set(*find_row(name), "--" + name, option->results().back());
+      set(*find_row(name), "--" + name, fmt::format("{}", fmt::join(option->results(), ",")));
     }
   }
   for (const std::string& entry : kafka_) {
@@ -338,6 +414,9 @@ std::string print_config(const WorkerConfig& config) {
   std::string text;
   for (const ConfigOptions::Row& row : ConfigOptions::table()) {
     text += fmt::format("{} = \"{}\"\n", row.name, mask_secrets(row.print(config)));
+  }
+  if (const std::string url = traces_url(config.tracing); !url.empty()) {
+    text += fmt::format("# spans go to {}\n", mask_secrets(url));
   }
   if (!config.kafka.empty()) {
     text += "\n[kafka]\n";
@@ -354,6 +433,29 @@ std::vector<std::string> config_option_names() {
     names.emplace_back(row.name);
   }
   return names;
+}
+
+std::vector<std::string> find_unread_variables(const ConfigOptions::EnvironmentList& environment) {
+  std::vector<std::string> names;
+  for (const std::string& option : config_option_names()) {
+    names.push_back(environment_name(option));
+  }
+  std::vector<std::string_view> known(names.begin(), names.end());
+  known.insert(known.end(), kOtherVariables.begin(), kOtherVariables.end());
+  std::vector<std::string> warnings;
+  for (const std::string& variable : environment) {
+    const std::string name = variable.substr(0, variable.find('='));
+    if (!name.starts_with(kPrefix) || name.starts_with(kKafkaPrefix) || is_service_link(name) ||
+        std::ranges::find(known, name) != known.end()) {
+      continue;
+    }
+    const std::string nearest = nearest_name(name, known);
+    warnings.push_back(
+        fmt::format("the environment variable {} is not read{}",
+                    name,
+                    nearest.empty() ? std::string() : fmt::format("; did you mean {}?", nearest)));
+  }
+  return warnings;
 }
 
 ConfigOptions::EnvironmentList environment_list() {

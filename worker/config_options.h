@@ -59,6 +59,11 @@ std::string print_config(const WorkerConfig& config);
 /// Flag names in table order, for the test that compares README and table.
 std::vector<std::string> config_option_names();
 
+/// One sentence for each variable that begins with ONNXFERRY_ and that nothing reads: a misspelt
+/// one would be ignored in silence. Values are not shown. What Kubernetes adds for services is left
+/// out.
+std::vector<std::string> find_unread_variables(const ConfigOptions::EnvironmentList& environment);
+
 /// This process's environment.
 ConfigOptions::EnvironmentList environment_list();
 

@@ -65,7 +65,8 @@ bool has_member_id(rd_kafka_t* handle) {
 
 }  // namespace
 
-Consumer::Consumer(const WorkerConfig& config, RebalanceListener& listener) : listener_(listener) {
+Consumer::Consumer(const WorkerConfig& config, ConsumerListener& listener)
+    : config_(config), listener_(listener) {
   KafkaConf conf = make_conf(consumer_properties(config));
   rd_kafka_conf_set_opaque(conf.get(), this);
   rd_kafka_conf_set_rebalance_cb(conf.get(), on_rebalance);
@@ -75,7 +76,7 @@ Consumer::Consumer(const WorkerConfig& config, RebalanceListener& listener) : li
   const std::uint64_t one = 1;
   rd_kafka_queue_io_event_enable(queue_.get(), wake_up_.descriptor(), &one, sizeof(one));
   std::vector<TopicPartition> topics;
-  for (const std::string& topic : config.request_topics) {
+  for (const std::string& topic : consumed_topics(config)) {
     topics.push_back({topic, RD_KAFKA_PARTITION_UA});
   }
   const auto error = rd_kafka_subscribe(handle_.get(), make_partitions(topics).get());
@@ -108,6 +109,10 @@ std::optional<Record> Consumer::poll() {
     if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
       return to_record(*message);
     }
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+      listener_.on_end({rd_kafka_topic_name(message->rkt), message->partition}, message->offset);
+      continue;
+    }
     if (message->err == RD_KAFKA_RESP_ERR__FATAL) {
       std::array<char, 512> reason{};
       rd_kafka_fatal_error(handle_.get(), reason.data(), reason.size());
@@ -117,12 +122,23 @@ std::optional<Record> Consumer::poll() {
                       "process may use the same one",
                       reason.data()));
     }
-    // Everything else mends itself: unknown topic until it is made, max.poll.interval (the
-    // partitions come back by a rebalance), authorisation until it is granted.
-    log(LogLevel::kWarn,
-        rd_kafka_message_errstr(message.get()),
-        {{"kafka", "consumer"}, {"error", rd_kafka_err2name(message->err)}});
+    report(*message);
   }
+}
+
+// These mend themselves: unknown topic until it is made, max.poll.interval (the partitions come
+// back by a rebalance), authorisation until it is granted.
+void Consumer::report(const rd_kafka_message_t& message) const {
+  const std::string topic = message.rkt != nullptr ? rd_kafka_topic_name(message.rkt) : "";
+  if (message.err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART && is_retry_topic(config_, topic)) {
+    log(LogLevel::kInfo,
+        "there is no retry topic; further attempts wait in place, holding their slot",
+        {{"topic", topic}});
+    return;
+  }
+  log(LogLevel::kWarn,
+      rd_kafka_message_errstr(&message),
+      {{"kafka", "consumer"}, {"error", rd_kafka_err2name(message.err)}});
 }
 
 void Consumer::on_rebalance(rd_kafka_t* /*handle*/,

@@ -15,14 +15,16 @@ namespace onnxferry {
 
 enum class Revocation : std::uint8_t { kRevoked, kLost };
 
-/// Learns about ownership. Called inside Consumer::poll and close.
-class RebalanceListener {
+/// Learns about ownership and the ends of partitions. Called inside Consumer::poll and close.
+class ConsumerListener {
  public:
-  virtual ~RebalanceListener() = default;
+  virtual ~ConsumerListener() = default;
   /// These partitions are ours, paused, and not to be read before `Consumer::start`.
   virtual void on_assigned(std::span<const TopicPartition> partitions) = 0;
   /// These are not ours any more once this returns. kLost: another worker may own them already.
   virtual void on_revoked(std::span<const TopicPartition> partitions, Revocation kind) = 0;
+  /// Every record below this offset has been returned by poll: the next one will be here or later.
+  virtual void on_end(const TopicPartition& partition, std::int64_t offset) = 0;
 };
 
 /// The group membership: reads records and follows rebalances; never commits.
@@ -33,7 +35,7 @@ class RebalanceListener {
 /// Thread: one, but for `handle()`, which may be given to rd_kafka_committed on another thread.
 class Consumer {
  public:
-  Consumer(const WorkerConfig& config, RebalanceListener& listener);
+  Consumer(const WorkerConfig& config, ConsumerListener& listener);
   ~Consumer();
   Consumer(const Consumer&) = delete;
   Consumer& operator=(const Consumer&) = delete;
@@ -74,7 +76,10 @@ class Consumer {
   void assign(rd_kafka_topic_partition_list_t* list);
   void revoke(rd_kafka_topic_partition_list_t* list);
 
-  RebalanceListener& listener_;
+  void report(const rd_kafka_message_t& message) const;
+
+  const WorkerConfig& config_;
+  ConsumerListener& listener_;
   WakeUp wake_up_;
   KafkaHandle handle_;
   KafkaQueue queue_;

@@ -1,5 +1,6 @@
 #include "worker/intake.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -9,21 +10,15 @@
 #include "messages/text.h"
 #include "messages/timestamps.h"
 #include "pipeline/version.h"
+#include "worker/log.h"
 #include "worker/reply.h"
 #include "worker/request_options.h"
+#include "worker/retry.h"
 
 namespace onnxferry {
 namespace {
 
 using std::chrono::system_clock;
-
-v1::WorkerInfo worker_info(const v1::ExportRequest& request) {
-  v1::WorkerInfo info;
-  info.set_version(std::string(version()));
-  info.set_host(host_name());
-  info.set_device(request.device().empty() ? "cpu" : request.device());
-  return info;
-}
 
 ReplyContext context_of(const Job& job) {
   ReplyContext context;
@@ -43,6 +38,14 @@ std::optional<std::string_view> as_view(const std::optional<std::string>& bytes)
 
 }  // namespace
 
+v1::WorkerInfo worker_info(const v1::ExportRequest& request) {
+  v1::WorkerInfo info;
+  info.set_version(std::string(version()));
+  info.set_host(host_name());
+  info.set_device(request.device().empty() ? "cpu" : request.device());
+  return info;
+}
+
 void end_job(Job& job, v1::Failure failure, DeadLetter dead_letter) {
   if (dead_letter == DeadLetter::kYes) {
     job.dead_letter_code = v1::ErrorCode_Name(failure.code());
@@ -59,19 +62,51 @@ void end_job(Job& job, v1::ExportResult result) {
 Intake::Intake(const WorkerConfig& config)
     : config_(config), allowed_reply_topics_(config.reply_topic_allow) {}
 
+bool Intake::may_reply_to(const std::string& topic) const {
+  if (topic == config_.reply_topic) {
+    return true;
+  }
+  // Whatever the expression says: a reply there would be read as a request.
+  const std::vector<std::string> consumed = consumed_topics(config_);
+  return std::ranges::find(consumed, topic) == consumed.end() &&
+         std::regex_match(topic, allowed_reply_topics_);
+}
+
+void Intake::take_ticket_off(Job& job, system_clock::time_point now) const {
+  std::string problem;
+  const std::optional<RetryTicket> ticket = take_ticket(job.record, config_, problem);
+  if (!ticket) {
+    log(LogLevel::kWarn,
+        fmt::format("a record of the retry topic was not written by a worker of this fleet; it is "
+                    "taken as a new request: {}",
+                    problem),
+        {{"topic", job.record.position.topic},
+         {"partition", std::to_string(job.record.position.partition)},
+         {"offset", std::to_string(job.record.position.offset)}});
+    return;
+  }
+  job.origin = ticket->origin;
+  job.attempts_before = ticket->attempts;
+  job.attempt = ticket->attempts;
+  job.due = std::chrono::steady_clock::now() + time_until_due(*ticket, config_, now);
+}
+
 std::unique_ptr<Job> Intake::admit(Record record, system_clock::time_point now) const {
   auto job = std::make_unique<Job>();
-  job->decoded = messages::decode_request(as_view(record.value), record.headers, record.position);
   job->record = std::move(record);
+  job->origin = job->record.position;
+  if (is_retry_topic(config_, job->record.position.topic)) {
+    take_ticket_off(*job, now);
+  }
+  job->decoded =
+      messages::decode_request(as_view(job->record.value), job->record.headers, job->origin);
   messages::Envelope& envelope = job->decoded.envelope;
   const bool has_time = job->record.timestamp_ms >= 0;
   job->export_timestamp = messages::to_rfc3339(
       has_time ? system_clock::time_point(std::chrono::milliseconds(job->record.timestamp_ms))
                : now);
 
-  const bool is_allowed = !envelope.reply_topic || *envelope.reply_topic == config_.reply_topic ||
-                          std::regex_match(*envelope.reply_topic, allowed_reply_topics_);
-  if (!is_allowed) {
+  if (envelope.reply_topic && !may_reply_to(*envelope.reply_topic)) {
     const std::string refused = std::exchange(envelope.reply_topic, std::nullopt).value();
     envelope.reply_partition.reset();
     end_job(*job,

@@ -12,7 +12,9 @@
 #include "messages/codec.h"
 #include "onnxferry/v1/export.pb.h"
 #include "worker/job_process.h"
+#include "worker/job_trace.h"
 #include "worker/kafka_client.h"
+#include "worker/progress_reporter.h"
 
 namespace onnxferry {
 
@@ -26,17 +28,22 @@ enum class JobState : std::uint8_t {
   kRunning,
   kBackoff,    ///< failed in a way that may pass; holds its slot
   kEnded,      ///< its reply must be committed
+  kMoving,     ///< its move to the retry topic must be committed
   kReleasing,  ///< stopped by our own shutdown: its attempt must be taken back
 };
 
 /// Why a running process was told to stop.
-enum class StopReason : std::uint8_t { kNone, kExpired, kDrained, kOrphaned };
+enum class StopReason : std::uint8_t { kNone, kExpired, kCancelled, kDrained, kOrphaned };
 
 struct Job {
   using SteadyTime = std::chrono::steady_clock::time_point;
   using SystemTime = std::chrono::system_clock::time_point;
 
+  /// As it was sent: of a record of a retry topic, all but the position is the original's.
   Record record;
+  messages::RecordPosition origin;  ///< where the request was first seen; names it in dead letters
+  unsigned attempts_before = 0;     ///< started before the record came to this topic
+  SteadyTime due;                   ///< not to be started before
   messages::DecodedRequest decoded;
   std::string export_timestamp;
   std::optional<SystemTime> expires_at;
@@ -52,9 +59,12 @@ struct Job {
   SystemTime started_at;
   SteadyTime attempt_started;
   SteadyTime backoff_until;
+  std::optional<v1::Failure> retry_cause;  ///< why the last attempt failed; kMoving, kBackoff
   std::unique_ptr<JobProcess> process;
   std::filesystem::path scratch;
   std::vector<v1::StageReport> stages;
+  ProgressState progress;
+  std::optional<JobTrace> trace;  ///< absent: tracing is off, or the trace is not sampled
   bool is_waiting_for_store = false;
   StopReason stop_reason = StopReason::kNone;
 
@@ -67,7 +77,13 @@ struct Job {
     return {record.position.topic, record.position.partition, record.position.offset};
   }
   [[nodiscard]] const std::string& request_id() const { return decoded.envelope.request_id; }
+  /// When the request was sent, by its record; -1: unknown.
+  [[nodiscard]] std::int64_t sent_ms() const { return record.timestamp_ms; }
   [[nodiscard]] std::int64_t offset() const { return record.position.offset; }
+  /// Waits for the time of its next attempt.
+  [[nodiscard]] bool is_early(SteadyTime now) const {
+    return state == JobState::kWaiting && now < due;
+  }
   [[nodiscard]] bool holds_slot() const {
     return state == JobState::kRecording || state == JobState::kRunning ||
            state == JobState::kBackoff;

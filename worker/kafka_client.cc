@@ -14,6 +14,9 @@
 namespace onnxferry {
 namespace {
 
+/// Below, the second SCRAM message repeats the client's nonce, which Kafka 4 brokers refuse.
+constexpr int kScramFixed = 0x020601ff;
+
 // librdkafka calls these from its own threads or from our polls; neither may throw into C.
 void on_log(const rd_kafka_t* /*handle*/,
             int level,
@@ -29,11 +32,18 @@ void on_log(const rd_kafka_t* /*handle*/,
   }
 }
 
+std::string get_property(rd_kafka_t* handle, const char* name) {
+  std::array<char, 256> value{};
+  std::size_t size = value.size();
+  const auto result = rd_kafka_conf_get(rd_kafka_conf(handle), name, value.data(), &size);
+  return result == RD_KAFKA_CONF_OK ? std::string(value.data()) : std::string();
+}
+
 void on_error(rd_kafka_t* handle, int code, const char* reason, void* /*opaque*/) noexcept {
   const bool producer = rd_kafka_type(handle) == RD_KAFKA_PRODUCER;
   try {
     log(LogLevel::kWarn,
-        reason,
+        reason + find_advice(handle, code),
         {{"kafka", producer ? "producer" : "consumer"},
          {"error", rd_kafka_err2name(static_cast<rd_kafka_resp_err_t>(code))}});
   } catch (...) {  // NOLINT(bugprone-empty-catch): nothing to tell it to, and C must not see it
@@ -61,13 +71,50 @@ std::string host_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : "unknown";
 }
 
+std::string find_advice(rd_kafka_t* handle, int code) {
+  if (code == RD_KAFKA_RESP_ERR__SSL) {
+    return "; check ssl.ca.location, the broker's certificate and its host name";
+  }
+  if (code != RD_KAFKA_RESP_ERR__AUTHENTICATION) {
+    return {};
+  }
+  const bool scram = get_property(handle, "sasl.mechanism").starts_with("SCRAM");
+  if (scram && rd_kafka_version() < kScramFixed) {
+    return fmt::format(
+        "; check sasl.username and sasl.password; besides, librdkafka {} cannot log in by SCRAM at "
+        "Kafka 4 brokers: use 2.6.1 or newer, or another mechanism",
+        rd_kafka_version_str());
+  }
+  return "; check sasl.mechanism, sasl.username and sasl.password";
+}
+
 std::string to_string(const TopicPartition& partition) {
   return fmt::format("{}[{}]", partition.topic, partition.partition);
 }
 
 std::string find_property_problem(const std::string& name, const std::string& value) {
   const KafkaConf conf(rd_kafka_conf_new());
-  return set_property(conf.get(), name, value);
+  const std::string reason = set_property(conf.get(), name, value);
+  const bool is_unknown = reason.starts_with("No such configuration property");
+  return is_unknown ? fmt::format("{} in librdkafka {}", reason, rd_kafka_version_str()) : reason;
+}
+
+std::string find_setup_problem(rd_kafka_type_t type, KafkaProperties properties) {
+  properties.erase("bootstrap.servers");  // nothing is to be connected
+  KafkaConf conf = make_conf(properties);
+  rd_kafka_conf_set_log_cb(conf.get(), nullptr);
+  std::array<char, 512> reason{};
+  const KafkaHandle handle(rd_kafka_new(type, conf.get(), reason.data(), reason.size()));
+  if (!handle) {
+    return reason.data();
+  }
+  static_cast<void>(conf.release());  // NOLINT(bugprone-unused-return-value): the handle owns it
+  return {};
+}
+
+bool is_broker_side_group(const KafkaProperties& properties) {
+  const auto protocol = properties.find("group.protocol");
+  return protocol != properties.end() && protocol->second == "consumer";
 }
 
 KafkaProperties common_properties(const WorkerConfig& config) {
@@ -99,14 +146,16 @@ KafkaProperties consumer_properties(const WorkerConfig& config) {
       // Jobs are long: a deep prefetch is memory that a pause throws away again.
       {"queued.min.messages", "8"},
       {"queued.max.messages.kbytes", "8192"},
-      // Cooperative rebalancing has four bugs below 2.10 that concern us; re-adoption makes eager
-      // cheap.
-      {"partition.assignment.strategy",
-       rd_kafka_version() >= 0x020a0000 ? "cooperative-sticky" : "range,roundrobin"},
-      {"session.timeout.ms", "45000"},
-      {"heartbeat.interval.ms", "3000"},
       {"max.poll.interval.ms", "300000"},
   };
+  if (!is_broker_side_group(config.kafka)) {
+    // Cooperative rebalancing has four bugs below 2.10 that concern us; re-adoption makes eager
+    // cheap.
+    properties["partition.assignment.strategy"] =
+        rd_kafka_version() >= 0x020a0000 ? "cooperative-sticky" : "range,roundrobin";
+    properties["session.timeout.ms"] = "45000";
+    properties["heartbeat.interval.ms"] = "3000";
+  }
   for (const auto& [name, value] : common_properties(config)) {
     properties[name] = value;
   }
@@ -114,6 +163,7 @@ KafkaProperties consumer_properties(const WorkerConfig& config) {
   properties["enable.auto.commit"] = "false";
   properties["enable.auto.offset.store"] = "false";
   properties["isolation.level"] = "read_committed";
+  properties["enable.partition.eof"] = "true";  // the lag reaches zero behind transaction markers
   return properties;
 }
 

@@ -41,8 +41,20 @@ std::string host_name();
 
 using KafkaProperties = std::map<std::string, std::string>;
 
+/// What an operator can do about an error of librdkafka that does not mend itself, to be put behind
+/// its reason; empty for the others.
+std::string find_advice(rd_kafka_t* handle, int code);
+
 /// What librdkafka says against a property; empty when it takes it.
 std::string find_property_problem(const std::string& name, const std::string& value);
+
+/// What librdkafka says against the properties together, e.g. two that contradict each other or a
+/// file that cannot be read; empty when it takes them. Connects to nothing.
+std::string find_setup_problem(rd_kafka_type_t type, KafkaProperties properties);
+
+/// group.protocol=consumer (KIP-848): the broker assigns partitions and decides the times, so the
+/// properties that say the same for the classic protocol must not be set.
+bool is_broker_side_group(const KafkaProperties& properties);
 
 /// The properties of both handles: brokers, names, time limits, then what the user passed through.
 KafkaProperties common_properties(const WorkerConfig& config);

@@ -34,6 +34,7 @@ Family<Histogram>& histogram(prometheus::Registry& registry, const char* name, c
 
 constexpr const char* kRebalanceNames[] = {"assign", "revoke", "lost"};
 constexpr const char* kFateNames[] = {"readopted", "killed", "answered"};
+constexpr const char* kSpanFateNames[] = {"sent", "dropped", "failed"};
 
 }  // namespace
 
@@ -45,12 +46,14 @@ struct Metrics::Families {
   Histogram& job_duration = histogram(registry, "onnxferry_job_duration_seconds", "From start of an attempt to its end").Add({}, kJobBuckets);
   Counter& crashes = counter(registry, "onnxferry_job_crashes_total", "Job processes that ended without a result").Add({});
   Counter& retries = counter(registry, "onnxferry_job_retries_total", "Attempts after the first").Add({});
+  Counter& moves = counter(registry, "onnxferry_retry_moved_total", "Requests moved to a retry topic after a failed attempt").Add({});
+  Gauge& retry_waiting = gauge(registry, "onnxferry_retry_partitions_waiting", "Partitions paused because their next attempt is not due yet").Add({});
   Family<Histogram>& stage_duration = histogram(registry, "onnxferry_stage_duration_seconds", "Duration of a finished stage");
   Family<Counter>& bytes = counter(registry, "onnxferry_bytes_total", "Bytes moved by finished stages");
   Histogram& queue_wait = histogram(registry, "onnxferry_queue_wait_seconds", "From the record's timestamp to the first start").Add({}, kJobBuckets);
   Family<Counter>& rebalances = counter(registry, "onnxferry_kafka_rebalances_total", "Rebalance callbacks");
   Gauge& assigned = gauge(registry, "onnxferry_kafka_partitions_assigned", "Partitions of this worker").Add({});
-  Gauge& paused = gauge(registry, "onnxferry_kafka_partitions_paused", "Partitions paused because their window is full").Add({});
+  Gauge& paused = gauge(registry, "onnxferry_kafka_partitions_paused", "Partitions paused: their window is full, or their next record is not due").Add({});
   Gauge& window = gauge(registry, "onnxferry_kafka_offset_window", "Highest delivered minus committed offset, the largest of all partitions").Add({});
   Gauge& metadata = gauge(registry, "onnxferry_kafka_offset_metadata_bytes", "Commit metadata, the largest of all partitions").Add({});
   Family<Counter>& transactions = counter(registry, "onnxferry_kafka_txn_total", "Transactions by outcome");
@@ -60,6 +63,8 @@ struct Metrics::Families {
   Family<Counter>& orphans = counter(registry, "onnxferry_orphans_total", "Jobs whose partition was revoked, by what became of them");
   Family<Counter>& dead_letters = counter(registry, "onnxferry_dlq_total", "Dead letters by error code");
   Counter& poison = counter(registry, "onnxferry_poison_total", "Records that could not be decoded").Add({});
+  Family<Counter>& progress = counter(registry, "onnxferry_progress_total", "Progress events by what became of them");
+  Family<Counter>& spans = counter(registry, "onnxferry_spans_total", "Spans by what became of them");
   Gauge& last_poll = gauge(registry, "onnxferry_poll_loop_last_seconds", "Unix time of the last turn of the poll loop").Add({});
   Gauge& scratch = gauge(registry, "onnxferry_scratch_free_bytes", "Free space of the scratch directory").Add({});
 };
@@ -79,6 +84,9 @@ Metrics::Metrics() : families_(std::make_unique<Families>()) {
   }
   for (const char* kind : kRebalanceNames) {
     families_->rebalances.Add({{"type", kind}});
+  }
+  for (const char* fate : kSpanFateNames) {
+    families_->spans.Add({{"fate", fate}});
   }
 }
 
@@ -112,6 +120,12 @@ void Metrics::job_crashed() {
 void Metrics::job_retried() {
   families_->retries.Increment();
 }
+void Metrics::retry_moved() {
+  families_->moves.Increment();
+}
+void Metrics::retry_partitions_waiting(std::size_t count) {
+  families_->retry_waiting.Set(static_cast<double>(count));
+}
 void Metrics::rebalanced(RebalanceKind kind) {
   families_->rebalances.Add({{"type", kRebalanceNames[static_cast<std::size_t>(kind)]}})
       .Increment();
@@ -142,6 +156,13 @@ void Metrics::dead_letter(std::string_view code) {
 }
 void Metrics::undecodable_request() {
   families_->poison.Increment();
+}
+void Metrics::progress(ProgressFate fate) {
+  families_->progress.Add({{"fate", fate == ProgressFate::kSent ? "sent" : "dropped"}}).Increment();
+}
+void Metrics::spans(SpanFate fate, std::size_t count) {
+  families_->spans.Add({{"fate", kSpanFateNames[static_cast<std::size_t>(fate)]}})
+      .Increment(static_cast<double>(count));
 }
 void Metrics::poll_turn() {
   families_->last_poll.SetToCurrentTime();

@@ -8,6 +8,8 @@
 namespace onnxferry {
 
 enum class RebalanceKind : std::uint8_t { kAssign, kRevoke, kLost };
+enum class ProgressFate : std::uint8_t { kSent, kDropped };
+enum class SpanFate : std::uint8_t { kSent, kDropped, kFailed };
 enum class OrphanFate : std::uint8_t { kReadopted, kKilled, kAnswered };
 
 /// The worker's Prometheus metrics. Labels are small closed sets, never ids. Thread: any.
@@ -26,6 +28,8 @@ class Metrics {
   void jobs_in_flight(std::size_t count);
   void job_crashed();
   void job_retried();
+  void retry_moved();
+  void retry_partitions_waiting(std::size_t count);
 
   void rebalanced(RebalanceKind kind);
   void partitions(std::size_t assigned, std::size_t paused);
@@ -37,6 +41,8 @@ class Metrics {
   void dead_letter(std::string_view code);
   void undecodable_request();
   void poll_turn();
+  void progress(ProgressFate fate);
+  void spans(SpanFate fate, std::size_t count);
   void scratch_free(std::uint64_t bytes);
 
   /// Prometheus text format 0.0.4.

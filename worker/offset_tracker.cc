@@ -94,7 +94,10 @@ void OffsetTracker::parse(std::string_view metadata, std::int64_t base) {
     add_done(base + begin, base + end);
   }
   for (const auto& [distance, count] : *attempts) {
-    attempts_[base + distance] = static_cast<unsigned>(count);
+    // Below the low water there is nothing to try; commit() could not express it either.
+    if (base + distance >= *base_) {
+      attempts_[base + distance] = static_cast<unsigned>(count);
+    }
   }
 }
 
@@ -105,14 +108,26 @@ OffsetTracker::Admission OffsetTracker::deliver(std::int64_t offset) {
   if (is_done(offset) || in_flight_.contains(offset)) {
     return Admission::kDuplicate;
   }
-  // Records arrive in offset order: what was passed over since the last one does not exist.
+  skip_to(offset);
+  in_flight_.insert(offset);
+  next_ = std::max(next_.value_or(offset + 1), offset + 1);
+  return Admission::kNew;
+}
+
+void OffsetTracker::reach_end(std::int64_t offset) {
+  if (!base_) {
+    base_ = offset;
+  }
+  skip_to(offset);
+  next_ = std::max(next_.value_or(offset), offset);
+}
+
+// Records arrive in offset order: what was passed over since the last one does not exist.
+void OffsetTracker::skip_to(std::int64_t offset) {
   const std::int64_t expected = std::max(next_.value_or(*base_), *base_);
   if (offset > expected) {
     add_done(expected, offset);
   }
-  in_flight_.insert(offset);
-  next_ = std::max(next_.value_or(offset + 1), offset + 1);
-  return Admission::kNew;
 }
 
 void OffsetTracker::complete(std::int64_t offset) {

@@ -47,6 +47,10 @@ class OffsetTracker {
   /// nevertheless is taken, so nothing is skipped.
   Admission deliver(std::int64_t offset);
 
+  /// The partition ends here for now: what was not delivered below does not exist (transaction
+  /// markers, aborted records).
+  void reach_end(std::int64_t offset);
+
   /// Done: answered. \pre offset is in flight
   void complete(std::int64_t offset);
 
@@ -70,6 +74,7 @@ class OffsetTracker {
   [[nodiscard]] CommittedOffset commit() const;
 
  private:
+  void skip_to(std::int64_t offset);
   void add_done(std::int64_t begin, std::int64_t end);
   void parse(std::string_view metadata, std::int64_t base);
 

@@ -18,25 +18,6 @@ constexpr std::size_t kSmallReplyBytes = 16'384;
 // What librdkafka and the record format need besides key, value and headers.
 constexpr std::size_t kRecordOverhead = 512;
 
-template <typename Integer>
-std::string big_endian(Integer value) {
-  std::string bytes(sizeof(value), '\0');
-  for (auto byte = bytes.rbegin(); byte != bytes.rend(); ++byte) {
-    *byte = static_cast<char>(value & 0xFF);
-    value = static_cast<Integer>(value >> 8);
-  }
-  return bytes;
-}
-
-std::size_t size_of(const OutgoingRecord& record) {
-  std::size_t size = kRecordOverhead + (record.key ? record.key->size() : 0) +
-                     (record.value ? record.value->size() : 0);
-  for (const messages::Header& header : record.headers) {
-    size += header.name.size() + (header.value ? header.value->size() : 0) + 10;
-  }
-  return size;
-}
-
 std::size_t max_record_bytes(const WorkerConfig& config) {
   const auto found = config.kafka.find("message.max.bytes");
   return found == config.kafka.end() ? 1'000'000 : std::stoul(found->second);
@@ -49,10 +30,13 @@ OutgoingRecord make_reply_record(const Job& job, const WorkerConfig& config) {
       std::min(static_cast<std::size_t>(config.max_reply_bytes), max_record_bytes(config));
   EXPORT_CHECK(job.reply.has_value(), "an ended job without a reply");
   v1::ExportReply reply = *job.reply;
-  trim_reply(reply, envelope.encoding, small ? std::min(limit, kSmallReplyBytes) : limit);
+  trim_reply(reply,
+             envelope.encoding,
+             messages::value_budget(envelope, small ? std::min(limit, kSmallReplyBytes) : limit));
   messages::EncodedMessage message =
       messages::encode_reply(reply, envelope, "/onnxferry/" + config.group);
   OutgoingRecord record;
+  record.when_missing = MissingTopic::kFallBack;
   record.fallback_topic = config.reply_topic;
   record.topic = config.reply_topic;
   if (!small && envelope.reply_topic) {
@@ -69,11 +53,20 @@ OutgoingRecord make_reply_record(const Job& job, const WorkerConfig& config) {
 
 }  // namespace
 
+bool fits_broker(const OutgoingRecord& record, const WorkerConfig& config) {
+  std::size_t size = kRecordOverhead + (record.key ? record.key->size() : 0) +
+                     (record.value ? record.value->size() : 0);
+  for (const messages::Header& header : record.headers) {
+    size += header.name.size() + (header.value ? header.value->size() : 0) + 10;
+  }
+  return size <= max_record_bytes(config);
+}
+
 OutgoingRecord make_dead_letter(const Job& job, const WorkerConfig& config) {
   EXPORT_CHECK(job.reply.has_value(), "a dead letter without a reply");
-  const messages::RecordPosition& position = job.record.position;
+  const messages::RecordPosition& position = job.origin;
   OutgoingRecord record;
-  record.topic = config.dlq_topic.empty() ? position.topic + ".dlq" : config.dlq_topic;
+  record.topic = dlq_topic_of(config, position.topic);
   record.key = job.record.key;
   record.value = job.record.value;
   record.headers = job.record.headers;
@@ -81,16 +74,16 @@ OutgoingRecord make_dead_letter(const Job& job, const WorkerConfig& config) {
     record.headers.push_back({std::string(name), std::move(value)});
   };
   add("kafka_dlt-original-topic", position.topic);
-  add("kafka_dlt-original-partition", big_endian(position.partition));
-  add("kafka_dlt-original-offset", big_endian(position.offset));
-  add("kafka_dlt-original-timestamp", big_endian(job.record.timestamp_ms));
+  add("kafka_dlt-original-partition", messages::to_big_endian(position.partition));
+  add("kafka_dlt-original-offset", messages::to_big_endian(position.offset));
+  add("kafka_dlt-original-timestamp", messages::to_big_endian(job.record.timestamp_ms));
   add("kafka_dlt-original-timestamp-type",
       job.record.log_append_time ? "LogAppendTime" : "CreateTime");
   add("kafka_dlt-original-consumer-group", config.group);
   add("kafka_dlt-exception-fqcn", "dev.onnxferry." + job.dead_letter_code);
   add("kafka_dlt-exception-message", job.reply->failure().message().substr(0, 4096));
   add("onnxferry-request-id", job.request_id());
-  if (size_of(record) > max_record_bytes(config)) {
+  if (!fits_broker(record, config)) {
     add("onnxferry-dlq-omitted-bytes", std::to_string(record.value ? record.value->size() : 0));
     record.value.reset();
     log(LogLevel::kWarn,
@@ -105,7 +98,7 @@ std::vector<OutgoingRecord> make_outgoing(const Job& job, const WorkerConfig& co
   records.push_back(make_reply_record(job, config));
   if (!job.dead_letter_code.empty() && job.aborts < kAbortsWithoutDeadLetter) {
     OutgoingRecord letter = make_dead_letter(job, config);
-    if (size_of(letter) <= max_record_bytes(config)) {
+    if (fits_broker(letter, config)) {
       records.push_back(std::move(letter));
     }
   }

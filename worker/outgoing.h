@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "worker/job.h"
-#include "worker/publisher.h"
+#include "worker/transaction.h"
 #include "worker/worker_config.h"
 
 namespace onnxferry {
@@ -18,8 +18,11 @@ namespace onnxferry {
 /// \pre job.state is kEnded
 std::vector<OutgoingRecord> make_outgoing(const Job& job, const WorkerConfig& config);
 
-/// The record's bytes and headers, plus Spring Kafka's `kafka_dlt-*` headers, so that its tools can
-/// show and replay it.
+/// Whether a broker with default limits, or those that the configuration names, takes the record.
+bool fits_broker(const OutgoingRecord& record, const WorkerConfig& config);
+
+/// The original record's bytes and headers, plus Spring Kafka's `kafka_dlt-*` headers, so that its
+/// tools can show and replay it.
 OutgoingRecord make_dead_letter(const Job& job, const WorkerConfig& config);
 
 }  // namespace onnxferry

@@ -18,10 +18,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kStepTimeoutMs = 5'000;
-constexpr int kMetadataTimeoutMs = 5'000;
 constexpr milliseconds kProducerBackoff{1'000};
-constexpr std::chrono::minutes kTopicFreshness{5};
-constexpr std::chrono::seconds kMissingTopicFreshness{5};
 // Being fenced once is what a long outage does to a transaction; again and again it is a clash.
 constexpr std::size_t kMaxFences = 4;
 constexpr std::chrono::minutes kFenceWindow{10};
@@ -99,13 +96,15 @@ std::vector<rd_kafka_vu_t> produce_arguments(const OutgoingRecord& record) {
 
 }  // namespace
 
-Publisher::Publisher(const WorkerConfig& config, std::string transactional_id, Metrics& metrics)
+TransactionPublisher::TransactionPublisher(const WorkerConfig& config,
+                                           std::string transactional_id,
+                                           Metrics& metrics)
     : config_(config),
       transactional_id_(std::move(transactional_id)),
       metrics_(metrics),
       thread_([this] { run(); }) {}
 
-Publisher::~Publisher() {
+TransactionPublisher::~TransactionPublisher() {
   {
     const std::scoped_lock lock(mutex_);
     stopping_ = true;
@@ -114,7 +113,7 @@ Publisher::~Publisher() {
   thread_.join();
 }
 
-void Publisher::submit(Transaction transaction) {
+void TransactionPublisher::submit(Transaction transaction) {
   {
     const std::scoped_lock lock(mutex_);
     EXPORT_CHECK(!busy_, "one transaction at a time");
@@ -124,17 +123,17 @@ void Publisher::submit(Transaction transaction) {
   changed_.notify_all();
 }
 
-bool Publisher::is_idle() const {
+bool TransactionPublisher::is_idle() const {
   const std::scoped_lock lock(mutex_);
   return !busy_;
 }
 
-bool Publisher::wait_idle(milliseconds limit) {
+bool TransactionPublisher::wait_idle(milliseconds limit) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, limit, [this] { return !busy_; });
 }
 
-void Publisher::run() {
+void TransactionPublisher::run() {
   pthread_setname_np(pthread_self(), "publish");
   wait_for_producer();
   while (std::optional<Transaction> transaction = next_transaction()) {
@@ -161,13 +160,13 @@ void Publisher::run() {
   }
 }
 
-bool Publisher::is_stopping() const {
+bool TransactionPublisher::is_stopping() const {
   const std::scoped_lock lock(mutex_);
   return stopping_;
 }
 
 /// \return nothing when this ends
-std::optional<Transaction> Publisher::next_transaction() {
+std::optional<Transaction> TransactionPublisher::next_transaction() {
   while (true) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, milliseconds(500), [this] { return stopping_ || next_.has_value(); });
@@ -182,14 +181,14 @@ std::optional<Transaction> Publisher::next_transaction() {
   }
 }
 
-void Publisher::wait_for_producer() {
+void TransactionPublisher::wait_for_producer() {
   while (!producer_ && !is_stopping() && !ensure_producer()) {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, kProducerBackoff, [this] { return stopping_; });
   }
 }
 
-bool Publisher::init_transactions(rd_kafka_t* handle) const {
+bool TransactionPublisher::init_transactions(rd_kafka_t* handle) const {
   while (!is_stopping()) {
     const KafkaError error(rd_kafka_init_transactions(handle, kStepTimeoutMs));
     if (!error) {
@@ -206,7 +205,7 @@ bool Publisher::init_transactions(rd_kafka_t* handle) const {
 }
 
 // Create the producer, settle what an earlier one of this id left open, warm the reply topic up.
-bool Publisher::ensure_producer() {
+bool TransactionPublisher::ensure_producer() {
   try {
     KafkaHandle handle =
         make_handle(RD_KAFKA_PRODUCER, make_conf(producer_properties(config_, transactional_id_)));
@@ -214,6 +213,7 @@ bool Publisher::ensure_producer() {
       return false;
     }
     producer_ = std::move(handle);
+    topics_.use(producer_.get());
     if (std::exchange(had_producer_, true)) {
       metrics_.producer_recreated();
     }
@@ -221,7 +221,7 @@ bool Publisher::ensure_producer() {
     log(LogLevel::kError, error.message());
     return false;
   }
-  if (find_topic(config_.reply_topic) == 0) {
+  if (topics_.find(config_.reply_topic) == 0) {
     log(LogLevel::kError,
         "the reply topic does not exist or may not be used; no request can be answered until it "
         "does",
@@ -230,16 +230,17 @@ bool Publisher::ensure_producer() {
   return true;
 }
 
-void Publisher::drop_producer(std::string_view why) {
+void TransactionPublisher::drop_producer(std::string_view why) {
   log(LogLevel::kWarn, fmt::format("making a new producer: {}", why));
-  topics_.clear();
+  topics_.forget();
   rd_kafka_purge(producer_.get(), RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
   producer_.reset();
 }
 
 /// Call until it succeeds, is fatal, wants an abort, or the deadline has passed.
 template <typename Function>
-Publisher::StepResult Publisher::climb(std::string_view what, Function&& call) {
+TransactionPublisher::StepResult TransactionPublisher::climb(std::string_view what,
+                                                             Function&& call) {
   const Clock::time_point deadline = Clock::now() + milliseconds(config_.publish_deadline_ms);
   while (true) {
     const KafkaError error(call());
@@ -269,12 +270,15 @@ Publisher::StepResult Publisher::climb(std::string_view what, Function&& call) {
   }
 }
 
-TransactionResult Publisher::publish(Transaction& transaction) {
+TransactionResult TransactionPublisher::publish(Transaction& transaction) {
   TransactionResult result{.id = transaction.id,
                            .outcome = TransactionOutcome::kAborted,
-                           .reason = resolve_topics(transaction),
+                           .reason = {},
+                           .missing_topic = {},
                            .clash = {}};
-  if (!result.reason.empty()) {
+  if (auto refusal = topics_.resolve(transaction.records)) {
+    result.reason = std::move(refusal->reason);
+    result.missing_topic = std::move(refusal->missing_topic);
     return result;
   }
   repeated_ = false;
@@ -307,12 +311,15 @@ TransactionResult Publisher::publish(Transaction& transaction) {
     if (is_fence(step.code)) {
       result.clash = note_fence();
     }
-    drop_producer(result.reason.empty() ? "a step had to be repeated" : result.reason);
+    if (result.reason.empty()) {
+      result.reason = "a step had to be repeated";
+    }
+    drop_producer(result.reason);
   }
   return result;
 }
 
-Publisher::StepResult Publisher::open_and_fill(Transaction& transaction) {
+TransactionPublisher::StepResult TransactionPublisher::open_and_fill(Transaction& transaction) {
   StepResult step = climb("begin", [&] { return rd_kafka_begin_transaction(producer_.get()); });
   for (const OutgoingRecord& record : transaction.records) {
     if (step.step == Step::kDone) {
@@ -333,7 +340,7 @@ Publisher::StepResult Publisher::open_and_fill(Transaction& transaction) {
   return step;
 }
 
-Publisher::StepResult Publisher::produce(const OutgoingRecord& record) {
+TransactionPublisher::StepResult TransactionPublisher::produce(const OutgoingRecord& record) {
   const std::vector<rd_kafka_vu_t> arguments = produce_arguments(record);
   const KafkaError error(rd_kafka_produceva(producer_.get(), arguments.data(), arguments.size()));
   if (!error) {
@@ -347,7 +354,8 @@ Publisher::StepResult Publisher::produce(const OutgoingRecord& record) {
       .reason = fmt::format("produce to {}: {}", record.topic, rd_kafka_error_string(error.get()))};
 }
 
-Publisher::StepResult Publisher::send_offsets(const Transaction& transaction) {
+TransactionPublisher::StepResult TransactionPublisher::send_offsets(
+    const Transaction& transaction) {
   const KafkaPartitions offsets = make_offsets(transaction.commits);
   return climb("send offsets", [&] {
     return rd_kafka_send_offsets_to_transaction(
@@ -355,65 +363,7 @@ Publisher::StepResult Publisher::send_offsets(const Transaction& transaction) {
   });
 }
 
-std::string Publisher::resolve_topics(Transaction& transaction) {
-  std::vector<OutgoingRecord> kept;
-  for (OutgoingRecord& record : transaction.records) {
-    std::optional<int> partitions = find_topic(record.topic);
-    if (partitions == 0 && !record.fallback_topic.empty()) {
-      log(LogLevel::kWarn,
-          "a reply topic does not exist or may not be used; the reply goes to the default topic",
-          {{"topic", record.topic}, {"default", record.fallback_topic}});
-      record.topic = record.fallback_topic;
-      record.partition.reset();
-      partitions = find_topic(record.topic);
-      if (partitions == 0) {
-        return fmt::format("reply topic {} does not exist or may not be used", record.topic);
-      }
-    }
-    if (!partitions) {
-      return fmt::format("no answer about topic {}", record.topic);
-    }
-    if (partitions == 0) {
-      log(LogLevel::kError,
-          "a dead letter is lost, as its topic does not exist or may not be used; create it",
-          {{"topic", record.topic}});
-      continue;
-    }
-    if (record.partition && (*record.partition < 0 || *record.partition >= *partitions)) {
-      record.partition.reset();
-    }
-    kept.push_back(std::move(record));
-  }
-  transaction.records = std::move(kept);
-  return {};
-}
-
-std::optional<int> Publisher::find_topic(const std::string& topic) {
-  KnownTopic& known = topics_[topic];
-  const auto age = Clock::now() - known.checked;
-  if (known.handle && age < (known.partitions > 0 ? Clock::duration(kTopicFreshness)
-                                                  : Clock::duration(kMissingTopicFreshness))) {
-    return known.partitions;
-  }
-  if (!known.handle) {
-    known.handle.reset(rd_kafka_topic_new(producer_.get(), topic.c_str(), nullptr));
-  }
-  if (!known.handle) {
-    return 0;  // not even a legal name
-  }
-  const rd_kafka_metadata_t* answer = nullptr;
-  const auto error =
-      rd_kafka_metadata(producer_.get(), 0, known.handle.get(), &answer, kMetadataTimeoutMs);
-  const KafkaMetadata metadata(answer);
-  if (error != RD_KAFKA_RESP_ERR_NO_ERROR || !metadata || metadata->topic_cnt != 1) {
-    return known.partitions > 0 ? std::optional(known.partitions) : std::nullopt;
-  }
-  known.partitions = metadata->topics[0].partition_cnt;
-  known.checked = Clock::now();
-  return known.partitions;
-}
-
-std::string Publisher::note_fence() {
+std::string TransactionPublisher::note_fence() {
   const Clock::time_point now = Clock::now();
   fences_.push_back(now);
   while (now - fences_.front() > kFenceWindow) {

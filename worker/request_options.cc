@@ -125,10 +125,11 @@ std::string check_source(const v1::ExportRequest& request, RequestChecker& check
     return {};
   }
   if (uri->path().empty() || uri->path().ends_with('/')) {
-    checker.add(field,
-                fmt::format("{} names no object; expected a tar, tar.gz, tar.zst or zip archive, as in "
-                            "s3://bucket/path/model.tar",
-                            quote(value)));
+    checker.add(
+        field,
+        fmt::format("{} names no object; expected a tar, tar.gz, tar.zst or zip archive, as in "
+                    "s3://bucket/path/model.tar",
+                    quote(value)));
   }
   const std::string key = to_lower(uri->path());
   for (const std::string_view suffix : kLaterArchives) {

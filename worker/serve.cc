@@ -1,6 +1,9 @@
 #include "worker/serve.h"
 
+#include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <exception>
 #include <optional>
 #include <thread>
 
@@ -67,16 +70,40 @@ class StopSignals {
   std::thread thread_;
 };
 
+/// Ends the process when taking librdkafka's handles down takes too long: in some versions that can
+/// wait for ever (README.md, "librdkafka versions"). By then nothing unpublished is ours any more.
+class TeardownLimit {
+ public:
+  TeardownLimit() = default;
+  ~TeardownLimit() {
+    const int exit_code = std::uncaught_exceptions() > 0 ? kExitFailure : kExitOk;
+    std::thread([exit_code] {
+      std::this_thread::sleep_for(kLimit);
+      log(LogLevel::kWarn, "closing the Kafka clients took too long; ending without it");
+      std::_Exit(exit_code);
+    }).detach();
+  }
+  TeardownLimit(const TeardownLimit&) = delete;
+  TeardownLimit& operator=(const TeardownLimit&) = delete;
+
+ private:
+  static constexpr std::chrono::seconds kLimit{15};
+};
+
 }  // namespace
 
 int run_worker(const WorkerConfig& config) {
   pthread_setname_np(pthread_self(), "poll");
   configure_log(config);
   log(LogLevel::kDebug, print_config(config));
+  for (const std::string& warning : find_unread_variables(environment_list())) {
+    log(LogLevel::kWarn, warning);
+  }
   Metrics metrics;
   Health health;
   StopSignals signals;
   Worker worker(config, metrics, health);
+  const TeardownLimit limit;
   std::optional<HttpServer> http;
   if (!config.http.empty()) {
     http.emplace(config.http, health, metrics);

@@ -7,7 +7,7 @@
 
 #include "messages/uuid.h"
 #include "pipeline/error.h"
-#include "worker/kafka_handles.h"
+#include "worker/kafka_client.h"
 
 namespace onnxferry {
 namespace {
@@ -28,8 +28,11 @@ struct LastError {
   std::string text;
 };
 
-void on_error(rd_kafka_t* /*handle*/, int /*code*/, const char* reason, void* opaque) noexcept {
-  static_cast<LastError*>(opaque)->text = reason;
+void on_error(rd_kafka_t* handle, int code, const char* reason, void* opaque) noexcept {
+  std::string& text = static_cast<LastError*>(opaque)->text;
+  if (code != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN || text.empty()) {  // it follows the reason
+    text = reason + find_advice(handle, code);
+  }
 }
 
 /// librdkafka copies keys and values but takes them as void*.
@@ -94,6 +97,7 @@ int count_partitions(rd_kafka_t* handle, const std::string& name, const LastErro
       rd_kafka_metadata(handle, 0, topic.get(), &raw, to_ms(kMetadataTimeout));
   const KafkaMetadata metadata(raw);
   if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    rd_kafka_poll(handle, 0);  // serves on_error, which knows why
     throw Error(ErrorCode::kUnavailable,
                 fmt::format("no broker answered: {}{}{}",
                             rd_kafka_err2str(error),
@@ -132,18 +136,6 @@ void assign_at_ends(rd_kafka_t* consumer, const std::string& topic, const LastEr
   check(rd_kafka_assign(consumer, partitions.get()), "the reply topic cannot be assigned");
 }
 
-KafkaHeaders to_kafka(const messages::Headers& headers) {
-  KafkaHeaders out(rd_kafka_headers_new(headers.size()));
-  for (const messages::Header& header : headers) {
-    rd_kafka_header_add(out.get(),
-                        header.name.data(),
-                        static_cast<ssize_t>(header.name.size()),
-                        header.value ? header.value->data() : nullptr,
-                        header.value ? static_cast<ssize_t>(header.value->size()) : 0);
-  }
-  return out;
-}
-
 messages::Headers headers_of(const rd_kafka_message_t& message) {
   messages::Headers out;
   rd_kafka_headers_t* headers = nullptr;
@@ -174,24 +166,28 @@ struct SubmitClient::Impl {
 
   void produce(const messages::EncodedMessage& message, Clock::time_point deadline) {
     Delivery delivery;
-    KafkaHeaders headers = to_kafka(message.headers);
-    std::array<rd_kafka_vu_t, 6> fields{};
+    std::vector<rd_kafka_vu_t> fields(5 + message.headers.size());
     fields[0].vtype = RD_KAFKA_VTYPE_TOPIC;
     fields[0].u.cstr = config.topic.c_str();
     fields[1].vtype = RD_KAFKA_VTYPE_KEY;
     fields[1].u.mem = {.ptr = as_mutable(message.key), .size = message.key.size()};
     fields[2].vtype = RD_KAFKA_VTYPE_VALUE;
     fields[2].u.mem = {.ptr = as_mutable(message.value), .size = message.value.size()};
-    fields[3].vtype = RD_KAFKA_VTYPE_HEADERS;
-    fields[3].u.headers = headers.get();
-    fields[4].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
-    fields[4].u.i = RD_KAFKA_MSG_F_COPY;
-    fields[5].vtype = RD_KAFKA_VTYPE_OPAQUE;
-    fields[5].u.ptr = &delivery;
+    fields[3].vtype = RD_KAFKA_VTYPE_MSGFLAGS;
+    fields[3].u.i = RD_KAFKA_MSG_F_COPY;
+    fields[4].vtype = RD_KAFKA_VTYPE_OPAQUE;
+    fields[4].u.ptr = &delivery;
+    // One entry a header, as handing a header list over can free it twice below 2.12.
+    for (std::size_t i = 0; i < message.headers.size(); ++i) {
+      const messages::Header& header = message.headers[i];
+      fields[5 + i].vtype = RD_KAFKA_VTYPE_HEADER;
+      fields[5 + i].u.header.name = header.name.c_str();
+      fields[5 + i].u.header.val = header.value ? header.value->data() : nullptr;
+      fields[5 + i].u.header.size = header.value ? static_cast<ssize_t>(header.value->size()) : 0;
+    }
     const KafkaError error(rd_kafka_produceva(producer.get(), fields.data(), fields.size()));
     check(error ? rd_kafka_error_code(error.get()) : RD_KAFKA_RESP_ERR_NO_ERROR,
           "the request cannot be sent");
-    [[maybe_unused]] const auto* taken = headers.release();
     while (!delivery.is_done && Clock::now() < deadline) {
       rd_kafka_poll(producer.get(), to_ms(kPollSlice));
     }
@@ -225,6 +221,15 @@ struct SubmitClient::Impl {
     return std::nullopt;
   }
 };
+
+void send_record(SubmitConfig config, const messages::EncodedMessage& message) {
+  SubmitClient::Impl impl;
+  impl.config = std::move(config);
+  impl.producer =
+      create(RD_KAFKA_PRODUCER, impl.config, {{"enable.idempotence", "true"}}, impl.last_error);
+  count_partitions(impl.producer.get(), impl.config.topic, impl.last_error);
+  impl.produce(message, Clock::now() + impl.config.timeout);
+}
 
 SubmitClient::SubmitClient(SubmitConfig config) : impl_(std::make_unique<Impl>()) {
   impl_->config = std::move(config);

@@ -18,6 +18,11 @@ struct SubmitConfig {
   std::map<std::string, std::string> kafka;  ///< further librdkafka properties, e.g. for SASL
 };
 
+/// Produce one record to `config.topic` and wait until a broker has it.
+/// \throws Error{kInvalidRequest} for a wrong Kafka property or a topic that does not exist;
+///         Error{kUnavailable} when it could not be delivered
+void send_record(SubmitConfig config, const messages::EncodedMessage& message);
+
 /// A caller of the queue: sends one request and waits for its terminal reply.
 ///
 /// The reply topic is assigned at its present ends before the request is produced, so the reply
@@ -37,6 +42,7 @@ class SubmitClient {
   std::optional<v1::ExportReply> submit(const messages::EncodedMessage& message);
 
  private:
+  friend void send_record(SubmitConfig config, const messages::EncodedMessage& message);
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "pipeline/weights_cache.h"
 #include "worker/environment.h"
 #include "worker/log.h"
 
@@ -55,6 +57,18 @@ Worker::Worker(const WorkerConfig& config, Metrics& metrics, Health& health)
       resolve(answer);
     }
   });
+  are_cancels_known_ = config.cancel_topic.empty();
+  if (!are_cancels_known_) {
+    cancel_reader_ = std::make_unique<CancelReader>(config);
+    loop_.add(cancel_reader_->events().descriptor(), [this] { take_cancels(); });
+  }
+  if (!config.progress_topic.empty()) {
+    progress_ = std::make_unique<ProgressReporter>(config, metrics);
+  }
+  if (!traces_url(config.tracing).empty()) {
+    exporter_ = std::make_unique<OtlpExporter>(config.tracing, metrics);
+    tracer_.emplace(Tracer{.sink = *exporter_, .group = config.group});
+  }
   log(LogLevel::kInfo,
       "worker started",
       {{"group", config.group},
@@ -136,17 +150,26 @@ void Worker::on_revoked(std::span<const TopicPartition> partitions, Revocation k
       job->epoch.reset();
       job->orphan_deadline = deadline;
       // Without a process or an answer there is nothing to adopt; the record will come again.
-      if (job->state != JobState::kRunning && job->state != JobState::kEnded) {
+      if (job->state != JobState::kRunning && job->state != JobState::kEnded &&
+          job->state != JobState::kMoving) {
         forgotten.push_back(key);
       }
     }
   }
   for (const JobKey& key : forgotten) {
-    jobs_.erase(key);
+    erase_job(*jobs_.at(key));
   }
   log(lost ? LogLevel::kWarn : LogLevel::kInfo,
       lost ? "partitions lost" : "partitions revoked",
       {{"count", std::to_string(partitions.size())}, {"jobs_kept", std::to_string(jobs_.size())}});
+}
+
+// While draining, records are not taken: what stands below may still be somebody's work.
+void Worker::on_end(const TopicPartition& partition, std::int64_t offset) {
+  const auto found = partitions_.find(partition);
+  if (found != partitions_.end() && found->second.is_started && !drain_deadline_) {
+    found->second.tracker.reach_end(offset);
+  }
 }
 
 void Worker::poll_consumer() {
@@ -178,25 +201,46 @@ void Worker::take_record(Record record) {
     log(LogLevel::kInfo,
         "job taken up again after a rebalance",
         {{"request_id", orphan.request_id()}});
+    cancel_if_asked(orphan);
     return;
   }
   std::unique_ptr<Job> job = intake_.admit(std::move(record), std::chrono::system_clock::now());
+  if (tracer_) {
+    job->trace = JobTrace::begin(*tracer_, job->record.position, job->decoded.envelope);
+  }
   job->epoch = partition.epoch;
   job->sequence = next_sequence_++;
   if (!job->decoded.problems.empty()) {
     metrics_.undecodable_request();
   }
-  const auto& position = job->record.position;
-  log(LogLevel::kInfo,
-      "request received",
-      {{"request_id", job->request_id()},
-       {"topic", position.topic},
-       {"partition", std::to_string(position.partition)},
-       {"offset", std::to_string(position.offset)}});
+  log_arrival(*job);
   if (job->state == JobState::kEnded) {
     log_end(*job);
   }
-  jobs_.emplace(job->key(), std::move(job));
+  const auto added = jobs_.emplace(job->key(), std::move(job)).first;
+  cancel_if_asked(*added->second);
+}
+
+void Worker::log_arrival(const Job& job) {
+  const messages::RecordPosition& position = job.record.position;
+  if (job.attempts_before == 0) {
+    log(LogLevel::kInfo,
+        "request received",
+        {{"request_id", job.request_id()},
+         {"topic", position.topic},
+         {"partition", std::to_string(position.partition)},
+         {"offset", std::to_string(position.offset)}});
+    return;
+  }
+  const auto wait = std::chrono::ceil<milliseconds>(job.due - Clock::now());
+  log(LogLevel::kInfo,
+      "request received again for its next attempt",
+      {{"request_id", job.request_id()},
+       {"topic", position.topic},
+       {"partition", std::to_string(position.partition)},
+       {"offset", std::to_string(position.offset)},
+       {"attempts_before", std::to_string(job.attempts_before)},
+       {"due_in_ms", std::to_string(std::max<std::int64_t>(0, wait.count()))}});
 }
 
 void Worker::take_committed(const CommittedReader::Answer& answer) {
@@ -205,6 +249,7 @@ void Worker::take_committed(const CommittedReader::Answer& answer) {
     if (found != partitions_.end() && found->second.epoch == answer.ticket &&
         !found->second.is_loaded) {
       found->second.tracker = OffsetTracker(committed);
+      found->second.committed = committed.offset;
       found->second.is_loaded = true;
     }
   }
@@ -220,13 +265,19 @@ void Worker::start_partitions() {
 
 void Worker::apply_pauses() {
   std::map<TopicPartition, std::size_t> unanswered;
+  std::set<TopicPartition> early;  // the records behind an early one are due later still
+  const Clock::time_point now = Clock::now();
   for (const auto& [key, job] : jobs_) {
     ++unanswered[job->record.source()];
+    if (job->is_early(now)) {
+      early.insert(job->record.source());
+    }
   }
+  metrics_.retry_partitions_waiting(early.size());
   for (const auto& [name, partition] : partitions_) {
     const std::size_t count = unanswered[name];
     if (!partition.is_started || drain_deadline_ || partition.tracker.is_full() ||
-        count >= kPauseAbove) {
+        early.contains(name) || count >= kPauseAbove) {
       consumer_.set_paused(name, true);
     } else if (count <= kResumeBelow) {
       consumer_.set_paused(name, false);
@@ -248,7 +299,12 @@ void Worker::observe() {
   const auto running = std::ranges::count_if(
       jobs_, [](const auto& entry) { return entry.second->process != nullptr; });
   metrics_.jobs_in_flight(static_cast<std::size_t>(running));
-  const std::uint64_t free = scratch_.free_bytes();
+  std::uint64_t free = scratch_.free_bytes();
+  if (free < config_.min_scratch_bytes && config_.weights_cache_bytes > 0) {
+    WeightsCache(weights_cache_directory(config_), config_.weights_cache_bytes, "")
+        .make_room(config_.min_scratch_bytes);
+    free = scratch_.free_bytes();
+  }
   metrics_.scratch_free(free);
   health_.scratch_ok = free >= config_.min_scratch_bytes;
 }
@@ -257,12 +313,16 @@ void Worker::observe() {
 void Worker::begin_drain() {
   drain_deadline_ = Clock::now() + milliseconds(config_.drain_grace_ms);
   health_.draining = true;
-  std::erase_if(jobs_, [](const auto& entry) {
-    const Job& job = *entry.second;
-    const bool idle = job.state == JobState::kWaiting || job.state == JobState::kBackoff ||
-                      (job.state == JobState::kRecording && !job.in_transaction);
-    return idle;
-  });
+  std::vector<JobKey> idle;
+  for (const auto& [key, job] : jobs_) {
+    if (job->state == JobState::kWaiting || job->state == JobState::kBackoff ||
+        (job->state == JobState::kRecording && !job->in_transaction)) {
+      idle.push_back(key);
+    }
+  }
+  for (const JobKey& key : idle) {
+    erase_job(*jobs_.at(key));
+  }
   for (auto& [key, job] : jobs_) {
     if (!job->epoch && job->process) {
       job->stop_reason = StopReason::kOrphaned;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <regex>
+#include <set>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -70,6 +72,57 @@ class Problems {
   std::vector<FieldProblem> list_;
 };
 
+// Only for a value that librdkafka takes: below 2.4 it does not know the property at all.
+void check_group_protocol(const WorkerConfig& config, Problems& problems) {
+  constexpr int kComplete = 0x020c0000;
+  if (!is_broker_side_group(config.kafka)) {
+    return;
+  }
+  problems.require(rd_kafka_version() >= kComplete,
+                   "kafka",
+                   fmt::format("group.protocol=consumer needs librdkafka 2.12 or newer; this is {}",
+                               rd_kafka_version_str()));
+  for (const char* property :
+       {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"}) {
+    problems.require(
+        !config.kafka.contains(property),
+        "kafka",
+        fmt::format("{} cannot be set with group.protocol=consumer: the broker decides it",
+                    property));
+  }
+}
+
+// Properties that are each taken can contradict each other, which only a handle shows.
+std::vector<FieldProblem> check_kafka_as_a_whole(const WorkerConfig& config) {
+  Problems problems;
+  const std::string consumer = find_setup_problem(RD_KAFKA_CONSUMER, consumer_properties(config));
+  problems.require(consumer.empty(), "kafka", fmt::format("for reading requests: {}", consumer));
+  const std::string producer =
+      find_setup_problem(RD_KAFKA_PRODUCER, producer_properties(config, "check"));
+  problems.require(producer.empty(), "kafka", fmt::format("for sending replies: {}", producer));
+  return problems.take();
+}
+
+void check_retry_topics(const WorkerConfig& config, Problems& problems) {
+  std::set<std::string> names;
+  for (const std::string& request_topic : config.request_topics) {
+    names.insert(retry_topic_of(config, request_topic));
+  }
+  for (const std::string& name : names) {
+    problems.topic("retry-topic", name);
+    const auto differs = [&](bool holds, std::string_view what) {
+      problems.require(
+          holds, "retry-topic", fmt::format("\"{}\" is {} too; choose another name", name, what));
+    };
+    differs(std::ranges::find(config.request_topics, name) == config.request_topics.end(),
+            "a request topic");
+    differs(name != config.reply_topic, "the reply topic");
+    differs(name != config.dlq_topic, "the dead-letter topic");
+    differs(name != config.cancel_topic, "the cancel topic");
+    differs(name != config.progress_topic, "the progress topic");
+  }
+}
+
 void check_kafka(const WorkerConfig& config, Problems& problems) {
   problems.require(!config.brokers.empty(), "brokers", "is empty; expected host:port[,host:port]");
   problems.require(!config.group.empty(), "group", "is empty; expected a consumer group id");
@@ -81,9 +134,20 @@ void check_kafka(const WorkerConfig& config, Problems& problems) {
         "reply-topic",
         fmt::format("\"{}\" is a request topic too; replies would be read as requests", topic));
   }
+  check_retry_topics(config, problems);
   problems.topic("reply-topic", config.reply_topic);
   if (!config.dlq_topic.empty()) {
     problems.topic("dlq-topic", config.dlq_topic);
+  }
+  for (const auto& [flag, topic] : {std::pair("cancel-topic", config.cancel_topic),
+                                    std::pair("progress-topic", config.progress_topic)}) {
+    if (!topic.empty()) {
+      problems.topic(flag, topic);
+      problems.require(
+          std::ranges::find(config.request_topics, topic) == config.request_topics.end(),
+          flag,
+          fmt::format("\"{}\" is a request topic too; choose another name", topic));
+    }
   }
   try {
     const std::regex check(config.reply_topic_allow);
@@ -99,6 +163,7 @@ void check_kafka(const WorkerConfig& config, Problems& problems) {
       problems.require(refused.empty(), "kafka", refused);
     }
   }
+  check_group_protocol(config, problems);
   problems.in_range("max-reply-bytes", config.max_reply_bytes, 4'096, 100'000'000);
   problems.in_range("publish-deadline-ms", config.publish_deadline_ms, 1'000, 3'600'000);
 }
@@ -106,6 +171,7 @@ void check_kafka(const WorkerConfig& config, Problems& problems) {
 void check_jobs(const WorkerConfig& config, Problems& problems) {
   problems.in_range("max-jobs", config.max_jobs, 1, 32);
   problems.in_range("max-attempts", config.max_attempts, 1, 100);
+  problems.in_range("retry-delay-ms", config.retry_delay_ms, 0, 86'400'000);
   problems.in_range("retry-backoff-ms", config.retry_backoff_ms, 0, 3'600'000);
   problems.in_range(
       "retry-backoff-max-ms", config.retry_backoff_max_ms, config.retry_backoff_ms, 86'400'000);
@@ -125,9 +191,49 @@ void check_jobs(const WorkerConfig& config, Problems& problems) {
 
 }  // namespace
 
+std::string retry_topic_of(const WorkerConfig& config, const std::string& origin) {
+  if (!config.retry_topic.empty()) {
+    return config.retry_topic;
+  }
+  return is_retry_topic(config, origin) ? origin : origin + ".retry";
+}
+
+bool is_retry_topic(const WorkerConfig& config, const std::string& topic) {
+  if (!config.retry_topic.empty()) {
+    return topic == config.retry_topic;
+  }
+  return std::ranges::any_of(config.request_topics, [&](const std::string& request_topic) {
+    return topic == request_topic + ".retry";
+  });
+}
+
+std::string dlq_topic_of(const WorkerConfig& config, const std::string& origin) {
+  if (!config.dlq_topic.empty()) {
+    return config.dlq_topic;
+  }
+  for (const std::string& request_topic : config.request_topics) {
+    if (origin == retry_topic_of(config, request_topic)) {
+      return request_topic + ".dlq";
+    }
+  }
+  return origin + ".dlq";
+}
+
+std::vector<std::string> consumed_topics(const WorkerConfig& config) {
+  std::set<std::string> topics(config.request_topics.begin(), config.request_topics.end());
+  for (const std::string& request_topic : config.request_topics) {
+    topics.insert(retry_topic_of(config, request_topic));
+  }
+  return {topics.begin(), topics.end()};
+}
+
 std::string_view why_kafka_property_is_fixed(std::string_view property) {
   const auto* const found = std::ranges::find(kFixedProperties, property, &FixedProperty::name);
   return found == kFixedProperties.end() ? std::string_view() : found->why;
+}
+
+std::string weights_cache_directory(const WorkerConfig& config) {
+  return (std::filesystem::path(config.scratch) / "weights").string();
 }
 
 std::vector<FieldProblem> check_worker_config(const WorkerConfig& config) {
@@ -137,6 +243,9 @@ std::vector<FieldProblem> check_worker_config(const WorkerConfig& config) {
   for (std::string& text : check_store_config(config.stores)) {
     problems.require(false, "stores", std::move(text));
   }
+  for (auto& [field, text] : check_otlp_settings(config.tracing)) {
+    problems.require(false, field, std::move(text));
+  }
   const bool has_port = config.http.empty() || config.http.rfind(':') != std::string::npos;
   problems.require(
       has_port, "http", fmt::format("\"{}\" has no port; expected host:port or \"\"", config.http));
@@ -144,7 +253,11 @@ std::vector<FieldProblem> check_worker_config(const WorkerConfig& config) {
   problems.require(std::ranges::find(kLevels, config.log_level) != kLevels.end(),
                    "log-level",
                    fmt::format("\"{}\" is not one of debug, info, warn, error", config.log_level));
-  return problems.take();
+  std::vector<FieldProblem> list = problems.take();
+  if (list.empty()) {
+    list = check_kafka_as_a_whole(config);
+  }
+  return list;
 }
 
 }  // namespace onnxferry

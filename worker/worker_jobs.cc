@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "messages/timestamps.h"
 #include "worker/failpoint.h"
 #include "worker/job_events.h"
 #include "worker/job_spec.h"
@@ -31,6 +32,21 @@ v1::Failure expiry_failure(const Job& job) {
                       job.process ? job.process->stage() : "");
 }
 
+/// The error code of an attempt's end, as the spans of the stages that it cut off show it.
+std::string trace_error(StopReason reason, const JobEnd& end) {
+  if (std::holds_alternative<v1::ExportResult>(end)) {
+    return {};
+  }
+  if (const auto* failure = std::get_if<v1::Failure>(&end);
+      failure != nullptr && reason == StopReason::kNone) {
+    return v1::ErrorCode_Name(failure->code());
+  }
+  const ErrorCode code = reason == StopReason::kNone      ? ErrorCode::kCrashed
+                         : reason == StopReason::kExpired ? ErrorCode::kDeadlineExceeded
+                                                          : ErrorCode::kCancelled;
+  return std::string(describe(code).name);
+}
+
 }  // namespace
 
 bool Worker::can_start_job() const {
@@ -49,14 +65,16 @@ bool Worker::can_start_job() const {
 }
 
 void Worker::start_waiting_jobs() {
+  const Clock::time_point now = Clock::now();
   while (can_start_job()) {
     Job* next = nullptr;
     for (const auto& [key, job] : jobs_) {
-      if (job->state == JobState::kWaiting && (next == nullptr || job->sequence < next->sequence)) {
+      if (job->state == JobState::kWaiting && !job->is_early(now) &&
+          (next == nullptr || job->sequence < next->sequence)) {
         next = job.get();
       }
     }
-    if (next == nullptr) {
+    if (next == nullptr || !may_start_uncancelled()) {
       return;
     }
     begin_attempt(*next);
@@ -66,7 +84,8 @@ void Worker::start_waiting_jobs() {
 void Worker::begin_attempt(Job& job) {
   const Partition* partition = find_partition(job);
   EXPORT_CHECK(partition != nullptr, "a waiting job without its partition");
-  const unsigned attempts = std::max(job.attempt, partition->tracker.attempts(job.offset()));
+  const unsigned attempts =
+      std::max(job.attempt, job.attempts_before + partition->tracker.attempts(job.offset()));
   if (has_expired(job)) {
     end_job(job, expiry_failure(job), DeadLetter::kNo);
   } else if (attempts >= static_cast<unsigned>(config_.max_attempts)) {
@@ -104,6 +123,8 @@ v1::JobSpec Worker::make_spec(const Job& job) const {
   spec.set_onnxruntime_library(config_.onnxruntime_library);
   spec.set_scratch(job.scratch.string());
   spec.set_parent_pid(::getpid());
+  spec.set_weights_cache(weights_cache_directory(config_));
+  spec.set_weights_cache_bytes(config_.weights_cache_bytes);
   return spec;
 }
 
@@ -113,6 +134,10 @@ void Worker::spawn(Job& job) {
   job.attempt_started = Clock::now();
   job.started_at = std::chrono::system_clock::now();
   job.stages.clear();
+  job.progress.reset();
+  if (job.trace) {
+    job.trace->attempt_started(job.attempt);
+  }
   job.stop_reason = StopReason::kNone;
   try {
     job.scratch = scratch_.make_job_directory();
@@ -144,9 +169,16 @@ void Worker::spawn(Job& job) {
 }
 
 void Worker::on_job_event(Job& job, const v1::JobEvent& event) {
+  job.progress.note(event);
+  if (job.trace && event.has_stage_started()) {
+    job.trace->stage_started(event.stage_started().stage());
+  }
   if (event.has_stage_finished()) {
     const v1::StageReport& stage = event.stage_finished();
     job.stages.push_back(stage);
+    if (job.trace) {
+      job.trace->stage_finished(stage.stage(), milliseconds(stage.ms()), stage.bytes());
+    }
     metrics_.stage_ended(stage.stage(), static_cast<double>(stage.ms()) / 1000, stage.bytes());
     log(LogLevel::kInfo,
         "stage done",
@@ -166,6 +198,10 @@ void Worker::on_job_event(Job& job, const v1::JobEvent& event) {
 
 void Worker::on_job_end(Job& job, JobEnd end) {
   v1::Failure expired = expiry_failure(job);
+  const std::string stage = job.process ? job.process->stage() : "";
+  if (job.trace) {
+    job.trace->attempt_ended(trace_error(job.stop_reason, end));
+  }
   job.process.reset();
   if (!job.scratch.empty()) {
     scratch_.remove_job_directory(std::exchange(job.scratch, {}));
@@ -175,15 +211,21 @@ void Worker::on_job_end(Job& job, JobEnd end) {
   if (std::holds_alternative<JobCrash>(end) && job.stop_reason == StopReason::kNone) {
     metrics_.job_crashed();
   }
-  // A result counts however late it comes, and whatever we asked for meanwhile.
+  // A result counts whatever we asked for meanwhile, until expires_at.
   if (auto* result = std::get_if<v1::ExportResult>(&end)) {
     end_job(job, std::move(*result));
     log_end(job);
+    expire_result(job);
   } else if (!job.epoch) {
     end_orphan(job);
   } else if (job.stop_reason == StopReason::kExpired) {
     end_job(job, std::move(expired), DeadLetter::kNo);
     log_end(job);
+  } else if (job.stop_reason == StopReason::kCancelled) {
+    end_cancelled(job, stage);
+  } else if (job.stop_reason == StopReason::kOrphaned) {
+    // Stopped as an orphan, adopted again too late: once more, here or elsewhere.
+    job.state = drain_deadline_ ? JobState::kReleasing : JobState::kWaiting;
   } else if (job.stop_reason == StopReason::kDrained) {
     job.state = JobState::kReleasing;
   } else if (auto* failure = std::get_if<v1::Failure>(&end)) {
@@ -208,35 +250,26 @@ void Worker::on_job_end(Job& job, JobEnd end) {
   }
 }
 
+// What the caller gave up on is no success any more, although its files stand.
+void Worker::expire_result(Job& job) {
+  if (!job.reply || !job.reply->has_result() || !has_expired(job)) {
+    return;
+  }
+  end_job(job,
+          make_failure(ErrorCode::kDeadlineExceeded,
+                       fmt::format("expires_at passed before the result could be sent; the export "
+                                   "itself is complete at {}; the same request with a later "
+                                   "expires_at is answered from there",
+                                   job.reply->result().output_uri())),
+          DeadLetter::kNo);
+  log_end(job);
+}
+
 // Its record belongs to another worker now, which does the job anew; there is nothing to answer.
-void Worker::end_orphan(const Job& job) {
+void Worker::end_orphan(Job& job) {
   metrics_.orphan(OrphanFate::kKilled);
   log(LogLevel::kInfo, "job of a revoked partition ended", {{"request_id", job.request_id()}});
   erase_job(job);
-}
-
-void Worker::retry_or_fail(Job& job, v1::Failure failure, std::string_view why) {
-  if (job.attempt >= static_cast<unsigned>(config_.max_attempts)) {
-    end_job(job, std::move(failure), DeadLetter::kYes);
-    log_end(job);
-    return;
-  }
-  if (drain_deadline_) {
-    erase_job(job);  // the attempt stays counted; another worker makes the next one
-    return;
-  }
-  const int doublings = static_cast<int>(std::min(job.attempt - 1, 20U));
-  const std::int64_t wait =
-      std::min<std::int64_t>(static_cast<std::int64_t>(config_.retry_backoff_ms) << doublings,
-                             config_.retry_backoff_max_ms);
-  job.state = JobState::kBackoff;
-  job.backoff_until = Clock::now() + milliseconds(wait);
-  log(LogLevel::kWarn,
-      fmt::format("{}: {}", why, failure.message()),
-      {{"request_id", job.request_id()},
-       {"code", v1::ErrorCode_Name(failure.code())},
-       {"attempt", std::to_string(job.attempt)},
-       {"next_attempt_in_ms", std::to_string(wait)}});
 }
 
 void Worker::tick_jobs() {
@@ -246,6 +279,7 @@ void Worker::tick_jobs() {
   for (auto& [key, job] : jobs_) {
     if (job->process) {
       job->process->tick();
+      report_progress(*job);
       if (has_expired(*job) && job->stop_reason == StopReason::kNone) {
         job->stop_reason = StopReason::kExpired;
         job->process->stop(grace);
@@ -266,12 +300,27 @@ void Worker::tick_jobs() {
   for (const JobKey& key : expired_orphans) {
     if (!jobs_.at(key)->in_transaction) {
       metrics_.orphan(OrphanFate::kKilled);
-      jobs_.erase(key);
+      erase_job(*jobs_.at(key));
     }
   }
 }
 
-void Worker::erase_job(const Job& job) {
+void Worker::report_progress(Job& job) {
+  v1::ProgressEvent event;
+  if (!progress_ || !job.epoch || !job.progress.take(Clock::now(), event)) {
+    return;
+  }
+  event.set_request_id(job.request_id());
+  event.set_attempt(job.attempt);
+  *event.mutable_worker() = worker_info(job.decoded.request);
+  *event.mutable_time() = messages::to_timestamp(std::chrono::system_clock::now());
+  progress_->send(std::move(event), job.decoded.envelope);
+}
+
+void Worker::erase_job(Job& job) {
+  if (job.trace) {
+    job.trace->end({.outcome = TraceOutcome::kDropped});
+  }
   jobs_.erase(job.key());
 }
 

@@ -55,11 +55,11 @@ def kafka(run_folder):
 
 @pytest.fixture
 def make_kafka(run_folder):
-    """make_kafka(extra="key=value\\nkey=value"): a broker of the test's own, started."""
+    """make_kafka(extra="key=value\\nkey=value", listener="", scram=""): a broker of the test's own, started."""
     brokers = []
 
-    def make(extra=""):
-        brokers.append(Kafka(run_folder / f"kafka-{next(_numbers)}", extra))
+    def make(extra="", listener="", scram=""):
+        brokers.append(Kafka(run_folder / f"kafka-{next(_numbers)}", extra, listener, scram))
         return brokers[-1].start()
 
     yield make

@@ -163,3 +163,25 @@ def test_the_same_request_gives_the_same_bytes(worker, job, send, replies):
     assert set(first) == set(second)
     model_files = set(first) - {"export_manifest.json", "export_metadata.json", "SHA256SUMS"}
     assert all(first[name] == second[name] for name in model_files)
+
+
+def test_kept_weights_spare_the_next_export_the_download(make_worker, proxy, job, send, replies):
+    make_worker(["--weights-cache-bytes", 10**9], endpoint=proxy.endpoint).start()
+    proxy.rules([])
+    source = job.fixture("qwen2")
+
+    def downloads_after(output, **fields):
+        """How often the archive was read for this export."""
+        before = len(proxy.log())
+        done.append(output)
+        send(job.request(source, job.output(output), **fields))
+        body = replies(len(done))[-1].json()
+        assert "result" in body, body
+        return sum(entry[0].startswith("GET ") and "qwen2.tar" in entry[0] for entry in proxy.log()[before:])
+
+    done = []
+    assert downloads_after("first") == 1
+    assert downloads_after("second", dtype="fp16") == 0
+    assert downloads_after("without permission", keep_weights=False) == 1
+    assert downloads_after("after that") == 1
+    assert job.files(job.output("after that"))["model.onnx"] == job.files(job.output("first"))["model.onnx"]

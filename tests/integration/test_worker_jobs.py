@@ -38,7 +38,7 @@ def test_a_job_that_always_crashes_is_given_up_and_kept_as_dead_letter(
 ):
     send(fake_request("crash", starts, request_id="bad"), headers={"mine": "kept"}, key="the-key")
     send(fake_request("ok", request_id="good"))
-    bad, good = replies(2)
+    bad, good = sorted(replies(2), key=lambda reply: reply.key)
     assert (bad.json()["request_id"], code(bad)) == ("bad", "CRASHED")
     assert "signal 11" in bad.json()["failure"]["message"]
     assert bad.json()["attempt"] == 3
@@ -181,7 +181,8 @@ def test_metrics_and_probes(fake_worker, send, replies):
     assert 'onnxferry_jobs_total{code="",result="completed"} 1' in text
     # The first job's reply and the second one's attempt share a transaction if both are ready.
     commits = [line for line in text.splitlines() if 'txn_total{outcome="commit"}' in line]
-    assert int(commits[0].split()[-1]) in (3, 4)
+    # The ends of the two topics are committed once: along with those, together, or one by one.
+    assert int(commits[0].split()[-1]) in (3, 4, 5, 6)
     assert fake_worker.http("/livez")[0] == 200
 
 

@@ -1,3 +1,4 @@
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.node.ArrayNode;
 import com.fasterxml.jackson.databind.node.ObjectNode;
@@ -15,6 +16,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.UUID;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
@@ -40,6 +42,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  * Auditor BOOTSTRAP group GROUP                                    members, committed offsets and metadata, lag
  * Auditor BOOTSTRAP create TOPIC[:PARTITIONS]...                   replication factor 1
  * Auditor BOOTSTRAP exchange TOPIC ANSWERS VALUE                   write VALUE, wait for the next record of ANSWERS
+ * Auditor BOOTSTRAP produce TOPIC RECORD                            RECORD: base64 of {"value", "key", "headers":
+ *                                                                  [[name, value]], "partition", "transaction"}
  * Auditor BOOTSTRAP -                                              commands from standard input, one a line
  * </pre>
  *
@@ -93,6 +97,9 @@ public final class Auditor {
           break;
         case "create":
           end = create(rest);
+          break;
+        case "produce":
+          end = produce(rest.get(0), JSON.readTree(Base64.getDecoder().decode(rest.get(1))));
           break;
         case "exchange":
           end = exchange(rest.get(0), rest.get(1), rest.get(2));
@@ -174,6 +181,45 @@ public final class Auditor {
     }
     get(admin().createTopics(wanted).all());
     return JSON.createObjectNode().put("done", "create");
+  }
+
+  /**
+   * Writes one record. Its bytes are base64 in the JSON; "transaction" is "commit" or "abort": the record is written in
+   * a transaction of its own that ends so.
+   */
+  private ObjectNode produce(String topic, JsonNode record) throws Exception {
+    Map<String, Object> properties = new HashMap<>();
+    properties.put("bootstrap.servers", bootstrap);
+    if (record.has("transaction")) {
+      properties.put("transactional.id", "auditor-" + UUID.randomUUID());
+    }
+    Integer partition = record.has("partition") ? record.get("partition").intValue() : null;
+    ProducerRecord<byte[], byte[]> wanted =
+        new ProducerRecord<>(topic, partition, decode(record.get("key")), decode(record.get("value")));
+    for (JsonNode header : record.path("headers")) {
+      wanted.headers().add(header.get(0).asText(), decode(header.get(1)));
+    }
+    ByteArraySerializer bytes = new ByteArraySerializer();
+    try (KafkaProducer<byte[], byte[]> writer =
+        new KafkaProducer<>(properties, bytes, new ByteArraySerializer())) {
+      if (!record.has("transaction")) {
+        writer.send(wanted).get(LIMIT_SECONDS, TimeUnit.SECONDS);
+      } else {
+        writer.initTransactions();
+        writer.beginTransaction();
+        writer.send(wanted).get(LIMIT_SECONDS, TimeUnit.SECONDS);
+        if (record.get("transaction").asText().equals("abort")) {
+          writer.abortTransaction();
+        } else {
+          writer.commitTransaction();
+        }
+      }
+    }
+    return JSON.createObjectNode().put("done", "produce");
+  }
+
+  private static byte[] decode(JsonNode base64) {
+    return base64 == null || base64.isNull() ? null : Base64.getDecoder().decode(base64.asText());
   }
 
   /** Measures a round trip with clients that are connected before the clock starts. */

@@ -3,13 +3,18 @@
 //
 //   ok                      a result at once (also for anything unknown)
 //   sleep:MS                runs so long first
+//   deaf                    ignores SIGTERM from here on
 //   wait:MS                 reports the store as unavailable for so long first
+//   progress:N              reports N parts done of N, one each 200 ms
+//   stubborn                ignores SIGTERM from here on
 //   stderr:TEXT             writes a line to stderr
 //   crash                   dies of SIGSEGV
 //   crash-until:N           dies of SIGSEGV in each start before the N-th
 //   exit:CODE               ends without a result
 //   fail:CODE               a failure, e.g. fail:CORRUPT_ARCHIVE
 //   fail-until:N:CODE       the same in each start before the N-th
+//
+// With a command as arguments, the model_id "real" hands the job over to it.
 //
 // Several are separated by ';'. Each start appends "<pid> <time>" to the file named by the label
 // starts_file; without it nothing is counted.
@@ -51,6 +56,17 @@ void write_waiting(bool waiting) {
   write_event(event);
 }
 
+void report_progress(std::uint64_t parts) {
+  for (std::uint64_t done = 1; done <= parts; ++done) {
+    onnxferry::v1::JobEvent event;
+    event.mutable_progress()->set_stage("download");
+    event.mutable_progress()->set_done(done);
+    event.mutable_progress()->set_total(parts);
+    write_event(event);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
 /// Count this start. \return its number, from 1
 int count_start(const onnxferry::v1::ExportRequest& request) {
   const auto label = request.labels().find("starts_file");
@@ -90,10 +106,16 @@ void obey(const std::string& directive, int start) {
   const std::string value = colon == std::string::npos ? "" : directive.substr(colon + 1);
   if (name == "sleep") {
     sleep_ms(value);
+  } else if (name == "deaf") {
+    (void)std::signal(SIGTERM, SIG_IGN);
   } else if (name == "wait") {
     write_waiting(true);
     sleep_ms(value);
     write_waiting(false);
+  } else if (name == "progress") {
+    report_progress(std::stoull(value));
+  } else if (name == "stubborn") {
+    (void)std::signal(SIGTERM, SIG_IGN);
   } else if (name == "stderr") {
     (void)!::write(STDERR_FILENO, (value + "\n").data(), value.size() + 1);
   } else if (name == "crash" || (name == "crash-until" && start < std::stoi(value))) {
@@ -109,9 +131,14 @@ void obey(const std::string& directive, int start) {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   onnxferry::v1::JobSpec spec;
   onnxferry::read_frame(STDIN_FILENO, spec);
+  if (argc > 1 && spec.request().model_id() == "real") {
+    ::lseek(STDIN_FILENO, 0, SEEK_SET);  // the worker gives a memory file
+    ::execv(argv[1], argv + 1);
+    std::_Exit(9);
+  }
   const int start = count_start(spec.request());
   onnxferry::v1::JobEvent event;
   event.mutable_stage_started()->set_stage("download");

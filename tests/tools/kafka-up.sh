@@ -2,6 +2,9 @@
 # kafka-up.sh WORKDIR PORT: start a real single-node Apache Kafka (KRaft) from its Maven jars on 127.0.0.1:PORT.
 #   A second call with the same WORKDIR after a stop or kill restarts it on the same data.
 #   The controller listens on KAFKA_CONTROLLER_PORT (PORT + 1).
+#   KAFKA_LISTENER=NAME:PROTOCOL:PORT[:ADVERTISED]  a second listener, e.g. SECURE:SASL_SSL:9193; ADVERTISED is the port that
+#     clients are sent to instead, of a proxy
+#   KAFKA_SCRAM=USER:PASSWORD            make this SCRAM-SHA-512 user when the storage is formatted
 #   KAFKA_EXTRA="key=value\nkey=value"   further server properties, last wins
 #   KAFKA_HEAP (256m), KAFKA_LOG (warn)
 # Writes WORKDIR/{pid,bootstrap,stdout.log,server.properties,data/}; last line: "bootstrap=127.0.0.1:PORT pid=PID".
@@ -20,6 +23,8 @@ if [ -e "$work/pid" ] && process_is "$(cat "$work/pid")" "$work/server.propertie
   exit 3
 fi
 
+IFS=: read -r name protocol second_port advertised_port <<<"${KAFKA_LISTENER:-}"
+
 # Small offsets and transaction topics keep first use fast; the short broker session makes a restart after kill -9
 # take seconds (the controller waits for the dead incarnation); the dedupe buffer's default needs half the heap.
 cat >"$work/server.properties" <<P
@@ -27,9 +32,9 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller_port
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port${name:+,$name://127.0.0.1:$second_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:$port${name:+,$name://127.0.0.1:${advertised_port:-$second_port}}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT${name:+,$name:$protocol}
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$work/data
 auto.create.topics.enable=false
@@ -68,8 +73,10 @@ jvm+=("-D$simple.defaultLogLevel=${KAFKA_LOG:-warn}" "-D$simple.log.kafka.server
 
 if [ ! -e "$work/data/meta.properties" ]; then
   cluster_id=$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)
+  users=()
+  [ -z "${KAFKA_SCRAM:-}" ] || users=(--add-scram "SCRAM-SHA-512=[name=${KAFKA_SCRAM%%:*},password=${KAFKA_SCRAM#*:}]")
   java "${jvm[@]}" -Xmx64m -cp "$jars/*" kafka.tools.StorageTool format -t "$cluster_id" \
-    -c "$work/server.properties" >"$work/format.log" 2>&1 || { cat "$work/format.log" >&2; exit 4; }
+    -c "$work/server.properties" "${users[@]}" >"$work/format.log" 2>&1 || { cat "$work/format.log" >&2; exit 4; }
 fi
 
 : >"$work/stdout.log"

@@ -40,6 +40,6 @@ def clean_environment():
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ONNXFERRY_", "AWS_", "KAFKA_"))
+        if not name.startswith(("ONNXFERRY_", "AWS_", "KAFKA_", "OTEL_"))
     }
     return kept | {"ONNXFERRY_ONNXRUNTIME": ONNXRUNTIME}

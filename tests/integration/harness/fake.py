@@ -4,16 +4,20 @@ from harness.environment import BINARY
 
 FAKE_JOB = BINARY.parents[1] / "tests" / "tools" / "fake_job"
 
-# Failure detection as fast as the broker allows.
+# Failure detection as fast as the broker allows, and no long waits between attempts.
 FAST_GROUP = (
     "--kafka=session.timeout.ms=6000",
     "--kafka=heartbeat.interval.ms=1500",
     "--retry-backoff-ms=100",
+    "--retry-delay-ms=100",
 )
 
 
 def fake_flags(*flags):
-    return (f"--job-command={FAKE_JOB}", *FAST_GROUP, *flags)
+    """The flags of a worker with fake jobs; one of `flags` replaces the same one of FAST_GROUP."""
+    given = {flag.rsplit("=", 1)[0] for flag in flags}
+    kept = (flag for flag in FAST_GROUP if flag.rsplit("=", 1)[0] not in given)
+    return (f"--job-command={FAKE_JOB}", *kept, *flags)
 
 
 class Starts:

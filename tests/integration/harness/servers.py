@@ -22,16 +22,23 @@ ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
 
 
 class Kafka:
-    """One broker. start() after kill() or stop() brings it back on the same port with the same data."""
+    """One broker. start() after kill() or stop() brings it back on the same port with the same data.
 
-    def __init__(self, work, extra=""):
+    `listener` and `scram` are kafka-up.sh's KAFKA_LISTENER and KAFKA_SCRAM.
+    """
+
+    def __init__(self, work, extra="", listener="", scram=""):
         self.work = work
         self.port = free_port(span=2)
         self.bootstrap = f"127.0.0.1:{self.port}"
-        self.extra = extra
+        self.environment = {
+            "KAFKA_EXTRA": extra,
+            "KAFKA_LISTENER": listener,
+            "KAFKA_SCRAM": scram,
+        }
 
     def start(self):
-        _run([TOOLS / "kafka-up.sh", self.work, self.port], {"KAFKA_EXTRA": self.extra})
+        _run([TOOLS / "kafka-up.sh", self.work, self.port], self.environment)
         return self
 
     def stop(self):

@@ -252,7 +252,7 @@ TEST(JobSpec, TellsDefaultsFromSettings) {
   const StoreConfig config = to_store_config(to_message(StoreConfig{}));
   EXPECT_EQ(config.path_style, std::nullopt);
   EXPECT_EQ(config.conditional, ConditionalWrites::kAuto);
-  EXPECT_EQ(config.checksum, UploadChecksum::kMd5);
+  EXPECT_EQ(config.checksum, UploadChecksum::kAuto);
   EXPECT_EQ(config.stall_timeout, StoreConfig{}.stall_timeout);
   EXPECT_EQ(config.retry.outage_bound, RetryPolicy{}.outage_bound);
 }

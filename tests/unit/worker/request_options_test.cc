@@ -166,8 +166,10 @@ TEST(RequestOptions, RefusesLaterSourcesByName) {
   const auto with_source = [](const std::string& uri) {
     return outcome(request(R"({"minio_tar_uri":")" + uri + R"(","output_dir":"s3://bucket/o/"})"));
   };
-  EXPECT_EQ(with_source("https://host/m.tar"),
-            "UNSUPPORTED_OPTION\nminio_tar_uri: an https:// source is not built in yet\n");
+  EXPECT_EQ(with_source("https://host/m.tar?X-Amz-Signature=abc"), "ok");
+  EXPECT_THAT(with_source("https://host/?m.tar"), HasSubstr("names no object"));
+  EXPECT_THAT(with_source("https://user:topsecret@host/m.tar"),
+              testing::AllOf(HasSubstr("presigned"), testing::Not(HasSubstr("topsecret"))));
   EXPECT_EQ(with_source("s3://bucket/m.zip"),
             "UNSUPPORTED_OPTION\nminio_tar_uri: a .zip archive is not built in yet\n");
   EXPECT_EQ(with_source("s3://bucket/m.TAR.ZST"),

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# tests/run.sh [--only unit|deploy|contract|integration]... [--build-dir DIR] [-k EXPRESSION]
+# tests/run.sh [--only unit|deploy|contract|integration|chaos]... [--build-dir DIR] [-k EXPRESSION]
 #
 # From a fresh Debian 12 or 13 to a tested build: installs packages (root or sudo), fetches ONNX Runtime and the test
 # servers, builds the preset dev, runs the unit tests, checks the manifests of deploy/ against their consumers' schemas,
-# runs the contract suites against a real S3 server, and the integration tests against a real Kafka broker and a real S3
-# server. Everything fetched is kept in the cache folder (~/.cache/onnxferry, ~/.cache/onnxferry-tests), so later runs
+# runs the contract suites against a real S3 server, the integration tests against a real Kafka broker and a real S3
+# server, and a chaos run. Everything fetched is kept in the cache folder (~/.cache/onnxferry, ~/.cache/onnxferry-tests), so later runs
 # need no network.
 #
 #   --only PHASE      build everything, run only this phase; can be repeated
@@ -19,7 +19,7 @@ cd "$root"
 build_dir=build/dev phases=() pytest_args=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --only) phases+=("${2:?--only needs unit, deploy, contract or integration}"); shift 2 ;;
+    --only) phases+=("${2:?--only needs unit, deploy, contract, integration or chaos}"); shift 2 ;;
     --build-dir) build_dir=${2:?--build-dir needs a directory}; shift 2 ;;
     -k) pytest_args+=(-k "${2:?-k needs an expression}"); shift 2 ;;
     -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -27,9 +27,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 for phase in "${phases[@]}"; do
-  case $phase in unit | deploy | contract | integration) ;; *) echo "unknown phase $phase" >&2; exit 2 ;; esac
+  case $phase in unit | deploy | contract | integration | chaos) ;; *) echo "unknown phase $phase" >&2; exit 2 ;; esac
 done
-[ ${#phases[@]} -gt 0 ] || phases=(unit deploy contract integration)
+[ ${#phases[@]} -gt 0 ] || phases=(unit deploy contract integration chaos)
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}
 export ONNXFERRY_TEST_CACHE=${ONNXFERRY_TEST_CACHE:-$cache/onnxferry-tests}
@@ -44,6 +44,7 @@ stop_servers() {
     case $pid_file in
       */kafka*/pid) tests/tools/kafka-down.sh "$(dirname "$pid_file")" KILL || true ;;
       */s3/pid) tests/tools/weed-down.sh "$(dirname "$pid_file")" || true ;;
+      */versity/pid) tests/tools/versity-down.sh "$(dirname "$pid_file")" || true ;;
       */proxy/pid) kill "$(cat "$pid_file")" 2>/dev/null || true ;;
     esac
   done < <(find "$run_dir" -maxdepth 3 -name pid)
@@ -112,24 +113,54 @@ run_ctest() {
   ctest --test-dir "$build_dir" --output-on-failure --no-tests=error "$@"
 }
 
-run_contract() {
-  local access_key=testkey secret=testsecret port proxy_port endpoint
+# contract_against FOLDER UP_SCRIPT ROLE: the suites against one S3 server, kept in $run_dir/FOLDER. ROLE: a role that
+# the server's security token service gives; empty: it has none.
+contract_against() {
+  local folder=$1 up=$2 role=$3 access_key=testkey secret=testsecret port proxy_port endpoint
   read -r port proxy_port <<<"$(. tests/tools/lib.sh && free_ports 2)"
   endpoint=http://127.0.0.1:$port
-  tests/tools/weed-up.sh "$run_dir/s3" "$port" "$access_key" "$secret"
+  S3_STS=${role:+1} "$up" "$run_dir/$folder" "$port" "$access_key" "$secret"
   # The hash is that of the empty body.
   curl -sSf -X PUT --aws-sigv4 aws:amz:us-east-1:s3 -u "$access_key:$secret" \
     -H x-amz-content-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 "$endpoint/contract"
   python3 tests/tools/faultproxy.py "$proxy_port" "$port" &
-  mkdir "$run_dir/proxy"
-  echo $! >"$run_dir/proxy/pid"
+  mkdir -p "$run_dir/$folder-front/proxy"
+  echo $! >"$run_dir/$folder-front/proxy/pid"
   for _ in $(seq 100); do
     curl -sf "http://127.0.0.1:$proxy_port/__fault" >/dev/null && break
     sleep 0.05
   done
   ONNXFERRY_TEST_S3_ENDPOINT=$endpoint ONNXFERRY_TEST_S3_ACCESS_KEY=$access_key \
-    ONNXFERRY_TEST_S3_SECRET_KEY=$secret ONNXFERRY_TEST_S3_BUCKET=contract \
+    ONNXFERRY_TEST_S3_SECRET_KEY=$secret ONNXFERRY_TEST_S3_BUCKET=contract ONNXFERRY_TEST_S3_ROLE=$role \
     ONNXFERRY_TEST_S3_PROXY_ENDPOINT=http://127.0.0.1:$proxy_port run_ctest -L contract
+}
+
+# The same server over TLS, with a certificate that only AWS_CA_BUNDLE makes trusted.
+contract_over_tls() {
+  local access_key=testkey secret=testsecret port endpoint
+  port=$(. tests/tools/lib.sh && free_ports 1)
+  endpoint=https://127.0.0.1:$port
+  S3_TLS=1 tests/tools/weed-up.sh "$run_dir/tls/s3" "$port" "$access_key" "$secret"
+  curl -sSf --cacert "$run_dir/tls/s3/cert.pem" -X PUT --aws-sigv4 aws:amz:us-east-1:s3 -u "$access_key:$secret" \
+    -H x-amz-content-sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 "$endpoint/contract"
+  AWS_CA_BUNDLE=$run_dir/tls/s3/cert.pem ONNXFERRY_TEST_S3_ENDPOINT=$endpoint \
+    ONNXFERRY_TEST_S3_ACCESS_KEY=$access_key ONNXFERRY_TEST_S3_SECRET_KEY=$secret \
+    ONNXFERRY_TEST_S3_BUCKET=contract ONNXFERRY_TEST_S3_ROLE= run_ctest -R '^contract_storage$'
+}
+
+run_contract() {
+  contract_against s3 tests/tools/weed-up.sh arn:aws:iam::000000000000:role/test
+  contract_over_tls
+}
+
+# The second, stricter server is built with Go, which Debian 12 does not have in the version that it takes.
+has_versity() {
+  [ -x "$ONNXFERRY_TEST_CACHE/versitygw-1.8.0" ] ||
+    [ "$(printf '%s\n' go1.25 "$(go env GOVERSION 2>/dev/null)" | sort -V | head -1)" = go1.25 ]
+}
+
+run_contract_versity() {
+  contract_against versity tests/tools/versity-up.sh ""
 }
 
 # Without plugins: the one that a package brings along wants packages of its own.
@@ -143,6 +174,11 @@ run_integration() {
     -p no:cacheprovider -q --durations=10 "${pytest_args[@]}" tests/integration
 }
 
+run_chaos() {
+  ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry "$ONNXFERRY_TEST_CACHE/venv/bin/python" -B tests/chaos/run.py \
+    --jobs 110 --pace 0.7 --seed 20261
+}
+
 export ONNXRUNTIME_INCLUDE=$cache/onnxferry/ort/include
 export ONNXFERRY_ONNXRUNTIME=$cache/onnxferry/ort/lib/libonnxruntime.so.1
 phase install install_everything
@@ -153,8 +189,17 @@ for name in "${phases[@]}"; do
   case $name in
     unit) phase unit run_ctest -L unit -j "$(nproc)" ;;
     deploy) phase deploy run_deploy ;;
-    contract) phase contract run_contract ;;
+    contract)
+      phase contract run_contract
+      if has_versity; then
+        phase versitygw run_contract_versity
+      else
+        echo "==== versitygw: SKIPPED, go 1.25 or newer is not installed: the contract ran against SeaweedFS only"
+        summary+=("versitygw       SKIPPED: needs go 1.25 or newer")
+      fi
+      ;;
     integration) phase integration run_integration ;;
+    chaos) phase chaos run_chaos ;;
   esac
 done
 finish

@@ -334,7 +334,8 @@ TransactionPublisher::StepResult TransactionPublisher::open_and_fill(Transaction
     failpoint("after-produce");
   }
   step = send_offsets(transaction);
-  if (step.step == Step::kDone && !transaction.records.empty()) {
+  if (step.step == Step::kDone && !transaction.records.empty() && is_failpoint("before-commit")) {
+    rd_kafka_flush(producer_.get(), kStepTimeoutMs);
     failpoint("before-commit");
   }
   return step;

@@ -14,7 +14,7 @@
 namespace onnxferry {
 namespace {
 
-std::string_view describe(const Health& health) {
+const char* describe(const Health& health) {
   if (health.draining) {
     return "STOPPING=1\nSTATUS=finishing the running jobs";
   }
@@ -64,9 +64,9 @@ void ServiceManager::watch() {
     if (health_.is_live()) {
       sd_notify(0, "WATCHDOG=1");
     }
-    if (const std::string_view state = describe(health_); state != told) {
+    if (const char* const state = describe(health_); state != told) {
       told = state;
-      sd_notify(0, state.data());  // a literal: zero-terminated
+      sd_notify(0, state);
     }
     loop.turn(pause);
   }

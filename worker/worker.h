@@ -128,7 +128,7 @@ class Worker : private ConsumerListener {
   Change add_change(Job& job, Transaction& transaction, OffsetTracker& tracker);
   void take_result(const TransactionResult& result);
   /// \return whether the answer is to be waited for; what is no longer ours is not asked for
-  bool ask_for_outcome();
+  bool ask_for_outcome(PendingTransaction& pending);
   void note_offsets(const PendingTransaction& pending);
   void note_abort(const PendingTransaction& pending, const TransactionResult& result);
   void settle(const PendingTransaction& pending, const std::map<JobKey, bool>& committed);

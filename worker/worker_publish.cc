@@ -158,7 +158,7 @@ void Worker::take_result(const TransactionResult& result) {
   }
   clash_ = result.clash;
   pending_->reason = result.reason;
-  if (result.outcome == TransactionOutcome::kUnknown && ask_for_outcome()) {
+  if (result.outcome == TransactionOutcome::kUnknown && ask_for_outcome(*pending_)) {
     return;
   }
   const PendingTransaction pending = std::move(*pending_);
@@ -179,12 +179,12 @@ void Worker::take_result(const TransactionResult& result) {
   }
 }
 
-bool Worker::ask_for_outcome() {
+bool Worker::ask_for_outcome(PendingTransaction& pending) {
   log(LogLevel::kWarn,
       "a commit's outcome is unknown; asking for the committed offsets",
-      {{"reason", pending_->reason}});
+      {{"reason", pending.reason}});
   std::vector<TopicPartition> partitions;
-  for (const PendingChange& change : pending_->changes) {
+  for (const PendingChange& change : pending.changes) {
     const TopicPartition name{std::get<0>(change.job), std::get<1>(change.job)};
     const auto found = partitions_.find(name);
     const bool is_ours = found != partitions_.end() && found->second.epoch == change.epoch;
@@ -195,8 +195,8 @@ bool Worker::ask_for_outcome() {
   if (partitions.empty()) {
     return false;
   }
-  pending_->ticket = next_epoch_++;
-  committed_->ask(pending_->ticket, std::move(partitions));
+  pending.ticket = next_epoch_++;
+  committed_->ask(pending.ticket, std::move(partitions));
   return true;
 }
 

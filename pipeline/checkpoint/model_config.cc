@@ -114,7 +114,7 @@ void collect_leaves(const Json& node,
   }
   for (const auto& [key, value] : node.items()) {
     if (!is_neutral(value)) {
-      collect_leaves(value, path.empty() ? key : path + "." + key, out);
+      collect_leaves(value, path.empty() ? key : fmt::format("{}.{}", path, key), out);
     }
   }
 }

@@ -148,7 +148,11 @@ std::string read_token_file(const std::string& path, std::string_view what) {
 }
 
 bool CachedCredentials::is_usable(SystemTime now) const {
-  return current_ != nullptr && (!current_->expires || now < *current_->expires);
+  if (current_ == nullptr) {
+    return false;
+  }
+  const std::optional<SystemTime>& expires = current_->expires;
+  return !expires || now < *expires;
 }
 
 void CachedCredentials::take(const Credentials& fetched) {

@@ -53,7 +53,7 @@ bool is_exempt(std::string_view host, std::string_view entry) {
     return is_in_network(*address, entry);
   }
   const std::string name = to_lower(host);
-  std::string suffix = to_lower(entry.substr(entry.starts_with('.') ? 1 : 0));
+  const std::string suffix = to_lower(entry.substr(entry.starts_with('.') ? 1 : 0));
   return !suffix.empty() && (name == suffix || name.ends_with("." + suffix));
 }
 

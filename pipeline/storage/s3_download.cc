@@ -235,10 +235,8 @@ class RangeExchange : public S3Exchange, private HttpSink {
   }
 
   void clip_end() {
-    if (shared_.is_whole) {
-      end_ = shared_.info->bytes;
-    } else if (shared_.info) {
-      end_ = std::min(end_, shared_.info->bytes);
+    if (shared_.info) {
+      end_ = shared_.is_whole ? shared_.info->bytes : std::min(end_, shared_.info->bytes);
     }
   }
 

@@ -334,6 +334,7 @@ bool is_assembled(S3Connection& connection, const Upload& upload, StageScope& sc
 
 void complete_upload(S3Connection& connection, const Upload& upload, StageScope& scope) {
   std::vector<CompletedPart> parts;
+  parts.reserve(upload.parts.size());
   for (std::size_t i = 0; i < upload.parts.size(); ++i) {
     parts.push_back({.etag = upload.etags[i], .checksum = upload.digests[i].checksum});
   }

@@ -168,7 +168,7 @@ std::string WebConnection::hint(const HttpReply& reply, const S3ErrorInfo& /*err
 }
 
 std::string WebConnection::identity(const HttpHeaders& headers) const {
-  const std::string etag = unquote_etag(headers.find("etag"));
+  std::string etag = unquote_etag(headers.find("etag"));
   const std::string_view modified = headers.find("last-modified");
   if (!etag.empty() || modified.empty()) {
     return etag;

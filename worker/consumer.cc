@@ -19,6 +19,7 @@ constexpr std::int32_t kNoGeneration = -1;
 
 std::vector<TopicPartition> to_vector(const rd_kafka_topic_partition_list_t* list) {
   std::vector<TopicPartition> partitions;
+  partitions.reserve(static_cast<std::size_t>(list->cnt));
   for (int i = 0; i < list->cnt; ++i) {
     partitions.push_back({list->elems[i].topic, list->elems[i].partition});
   }

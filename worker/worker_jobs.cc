@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "messages/timestamps.h"
+#include "pipeline/storage/object_store.h"
 #include "worker/failpoint.h"
 #include "worker/job_events.h"
 #include "worker/job_spec.h"
@@ -45,6 +46,13 @@ std::string trace_error(StopReason reason, const JobEnd& end) {
                          : reason == StopReason::kExpired ? ErrorCode::kDeadlineExceeded
                                                           : ErrorCode::kCancelled;
   return std::string(describe(code).name);
+}
+
+/// Without the query of a presigned URL, whose secrets may have any name.
+std::string shown_source(const v1::ExportRequest& request) {
+  return ObjectUri::parse(request.minio_tar_uri().empty() ? request.source_uri()
+                                                          : request.minio_tar_uri())
+      .to_string();
 }
 
 }  // namespace
@@ -163,9 +171,7 @@ void Worker::spawn(Job& job) {
       {{"request_id", job.request_id()},
        {"attempt", std::to_string(job.attempt)},
        {"pid", std::to_string(job.process->pid())},
-       {"source",
-        job.decoded.request.minio_tar_uri().empty() ? job.decoded.request.source_uri()
-                                                    : job.decoded.request.minio_tar_uri()}});
+       {"source", shown_source(job.decoded.request)}});
 }
 
 void Worker::on_job_event(Job& job, const v1::JobEvent& event) {

@@ -65,6 +65,7 @@ ExportReport run_export(const ExportOptions& options,
   in_stage(Stage::kUpload, timed, [&](StageScope& scope) {
     publisher.publish(output, source, report, scope);
   });
+  // Nothing reads the weights any more; the next job of the same object may have them.
   if (options.keep_weights) {
     keep_weights(local, checkpoint, source, workspace);
   }

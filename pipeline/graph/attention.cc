@@ -32,6 +32,17 @@ Value split_heads(GraphBuilder& g, const Value& x, std::int64_t heads, std::int6
   return g.Transpose(g.Reshape(x, g.ints({0, 0, heads, head_dim})), {0, 2, 1, 3});
 }
 
+namespace {
+
+/// Softmax over the scores and one more logit, which takes its share and is dropped:
+/// softmax(s) · sigmoid(logsumexp(s) - sink).
+Value softmax_with_sink(GraphBuilder& g, const Value& scores, const Value& sinks) {
+  const Value share = g.Sigmoid(g.Sub(g.ReduceLogSumExp(scores), sinks));
+  return g.Mul(g.Softmax(scores), share);
+}
+
+}  // namespace
+
 Value grouped_attention(GraphBuilder& g,
                         const Value& query,
                         const Value& key,
@@ -48,11 +59,16 @@ Value grouped_attention(GraphBuilder& g,
   };
   const Value scaled =
       g.Mul(fold(query, spec.head_dim), g.float_scalar(static_cast<float>(spec.scale)));
-  const Value scores = unfold(g.MatMul(scaled, g.Transpose(key, {0, 1, 3, 2})), 0);
-  const Value weights = g.Softmax(g.Add(scores, mask));
-  const Value context = unfold(g.MatMul(fold(weights, 0), value), spec.head_dim);
-  return g.Reshape(g.Transpose(context, {0, 2, 1, 3}),
-                   g.ints({0, 0, spec.num_heads * spec.head_dim}));
+  Value scores = unfold(g.MatMul(scaled, g.Transpose(key, {0, 1, 3, 2})), 0);
+  if (spec.softcap > 0) {
+    const Value cap = g.float_scalar(static_cast<float>(spec.softcap));
+    scores = g.Mul(g.Tanh(g.Div(scores, cap)), cap);
+  }
+  const Value masked = g.Add(scores, mask);
+  const Value weights = spec.sinks ? softmax_with_sink(g, masked, *spec.sinks) : g.Softmax(masked);
+  const std::int64_t value_dim = spec.value_head_dim > 0 ? spec.value_head_dim : spec.head_dim;
+  const Value context = unfold(g.MatMul(fold(weights, 0), value), value_dim);
+  return g.Reshape(g.Transpose(context, {0, 2, 1, 3}), g.ints({0, 0, spec.num_heads * value_dim}));
 }
 
 Value encoder_attention(GraphBuilder& g,

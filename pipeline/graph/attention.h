@@ -38,6 +38,9 @@ struct AttentionSpec {
   std::int64_t num_key_value_heads = 0;
   std::int64_t head_dim = 0;
   double scale = 1.0;                   ///< of the scores; decoders
+  double softcap = 0.0;                 ///< scores become softcap · tanh(scores / softcap); 0: none
+  std::int64_t value_head_dim = 0;      ///< where values are of another size; 0: head_dim
+  std::optional<Value> sinks;           ///< [num_heads, 1, 1], one more logit per head and softmax
   ScaleOn scale_on = ScaleOn::kScores;  ///< encoders
 };
 
@@ -46,7 +49,7 @@ struct AttentionSpec {
 ///
 /// \param query  [B, num_heads, S, head_dim]
 /// \param key, value  [B, num_key_value_heads, T, head_dim]
-/// \param mask   additive, [B, 1, S, T]
+/// \param mask   additive, [B, 1 or num_heads, S, T]
 /// \return       [B, S, num_heads * head_dim]
 ///
 ///   q → Reshape [B, kv, g·S, d] → Mul scale → MatMul kᵀ → Reshape [B, n, S, T] → Add mask →

@@ -18,6 +18,13 @@ struct Attribute {
   std::variant<std::int64_t, float, std::vector<std::int64_t>> value;
 };
 
+/// Attributes of a Conv over one axis.
+struct ConvAttributes {
+  std::int64_t kernel = 1;
+  std::int64_t padding = 0;  ///< zeros at either end
+  std::int64_t groups = 1;
+};
+
 /// Builds one ONNX graph, node by node. Methods that emit exactly one node have the ONNX operator's
 /// name and argument order; helpers of several nodes live in layers.h.
 ///
@@ -95,11 +102,15 @@ class GraphBuilder {
   Value And(const Value& a, const Value& b);
   Value ArgMax(const Value& x, std::int64_t axis);  ///< keepdims
   Value Cast(const Value& x, Dtype to);
+  Value Clip(const Value& x, const Value& min, const Value& max);
   Value Concat(std::span<const Value> parts, std::int64_t axis);
   Value Concat(std::initializer_list<Value> parts, std::int64_t axis) {
     return Concat(std::span(parts.begin(), parts.size()), axis);
   }
+  /// x [B, in, S], weight [out, in / groups, kernel] → [B, out, S]; zeros at both ends, stride 1. `bias` may be null.
+  Value Conv(const Value& x, const Value& weight, const Value* bias, const ConvAttributes& attributes);
   Value Cos(const Value& x);
+  Value CumSum(const Value& x, std::int64_t axis);
   Value Div(const Value& a, const Value& b);
   Value Equal(const Value& a, const Value& b);
   Value Erf(const Value& x);
@@ -109,16 +120,19 @@ class GraphBuilder {
   Value GemmTransB(const Value& a, const Value& b, const Value* c);
   Value Greater(const Value& a, const Value& b);
   Value LayerNormalization(const Value& x, const Value& scale, const Value& bias, float epsilon);
+  Value LayerNormalization(const Value& x, const Value& scale, float epsilon);
   Value LessOrEqual(const Value& a, const Value& b);
   Value MatMul(const Value& a, const Value& b);
   Value Max(const Value& a, const Value& b);
+  Value Min(const Value& a, const Value& b);
   Value Mul(const Value& a, const Value& b);
   Value Neg(const Value& x);
   Value Not(const Value& x);
   Value Pow(const Value& base, const Value& exponent);
   Value Range(const Value& start, const Value& limit, const Value& delta);
-  Value ReduceMax(const Value& x);   ///< over all axes, to a scalar
-  Value ReduceMean(const Value& x);  ///< over the last axis, keepdims
+  Value ReduceLogSumExp(const Value& x);  ///< over the last axis, keepdims
+  Value ReduceMax(const Value& x);        ///< over all axes, to a scalar
+  Value ReduceMean(const Value& x);       ///< over the last axis, keepdims
   Value Relu(const Value& x);
   Value Reshape(const Value& x, const Value& shape);
   /// Dims [start, end) of x's shape, int64 [end - start].
@@ -128,6 +142,8 @@ class GraphBuilder {
   Value Sin(const Value& x);
   Value Slice(const Value& x, const Value& starts, const Value& ends);  ///< over the first axes
   Value Softmax(const Value& x);                                        ///< over the last axis
+  /// Parts of the given sizes along `axis`.
+  std::vector<Value> Split(const Value& x, std::span<const std::int64_t> sizes, std::int64_t axis);
   /// Equal halves along `axis`.
   std::pair<Value, Value> Split(const Value& x, std::int64_t axis);
   Value Sqrt(const Value& x);
@@ -151,6 +167,7 @@ class GraphBuilder {
                                        Dtype dtype,
                                        std::span<const Attribute> attributes,
                                        std::size_t output_count);
+  Value reduce_last(std::string_view op_type, const Value& x);
   Value constant(Dtype dtype, onnxferry::Shape shape, std::string bytes);
 
   const WeightFiles& tensors_;

@@ -3,6 +3,13 @@
 #include <fmt/format.h>
 
 namespace onnxferry {
+namespace {
+
+std::int64_t value_size(const CacheShape& shape) {
+  return shape.value_head_dim > 0 ? shape.value_head_dim : shape.head_dim;
+}
+
+}  // namespace
 
 DecoderInputs::DecoderInputs(GraphBuilder& g,
                              const CacheShape& shape,
@@ -19,11 +26,15 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
   if (has_past) {
     const Dim heads =
         shape.matches_ort_model ? Dim(shape.num_key_value_heads) : Dim("num_key_value_heads");
-    const Dim size = shape.matches_ort_model ? Dim(shape.head_dim) : Dim("head_dim");
-    const Dims dims = {"batch_size", heads, "past_sequence_length", size};
+    const auto dims = [&](std::int64_t size) {
+      const Dim declared = shape.matches_ort_model ? Dim(size) : Dim("head_dim");
+      return Dims{"batch_size", heads, "past_sequence_length", declared};
+    };
     for (std::int64_t layer = 0; layer < shape.num_layers; ++layer) {
-      Value key = g.input(fmt::format("past_key_values.{}.key", layer), Dtype::kFloat32, dims);
-      Value value = g.input(fmt::format("past_key_values.{}.value", layer), Dtype::kFloat32, dims);
+      Value key = g.input(
+          fmt::format("past_key_values.{}.key", layer), Dtype::kFloat32, dims(shape.head_dim));
+      Value value = g.input(
+          fmt::format("past_key_values.{}.value", layer), Dtype::kFloat32, dims(value_size(shape)));
       past_.emplace_back(std::move(key), std::move(value));
     }
   }
@@ -33,7 +44,10 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
 
 Value DecoderInputs::position_ids() {
   if (!position_ids_) {
-    const Value range = g_.Range(g_.int_scalar(0), g_.Squeeze(sequence_length), g_.int_scalar(1));
+    const Value total = g_.Squeeze(total_length);
+    const Value first =
+        past_.empty() ? g_.int_scalar(0) : g_.Sub(total, g_.Squeeze(sequence_length));
+    const Value range = g_.Range(first, total, g_.int_scalar(1));
     position_ids_ = g_.Unsqueeze(range, {0});
   }
   return *position_ids_;
@@ -51,10 +65,13 @@ std::pair<Value, Value> DecoderInputs::extend_cache(std::size_t layer,
 }
 
 void DecoderInputs::declare_cache_outputs() {
-  const Dims dims = {"batch_size", shape_.num_key_value_heads, total_axis_, shape_.head_dim};
+  const auto dims = [&](std::int64_t size) {
+    return Dims{"batch_size", shape_.num_key_value_heads, total_axis_, size};
+  };
   for (std::size_t layer = 0; layer < present_.size(); ++layer) {
-    g_.output(fmt::format("present.{}.key", layer), present_[layer].first, dims);
-    g_.output(fmt::format("present.{}.value", layer), present_[layer].second, dims);
+    g_.output(fmt::format("present.{}.key", layer), present_[layer].first, dims(shape_.head_dim));
+    g_.output(
+        fmt::format("present.{}.value", layer), present_[layer].second, dims(value_size(shape_)));
   }
 }
 

@@ -11,13 +11,14 @@
 namespace onnxferry {
 
 enum class PastInputs : std::uint8_t { kNo, kYes };
-enum class PositionInput : std::uint8_t { kNo, kYes };  ///< kNo: positions are 0, 1, 2, …
+enum class PositionInput : std::uint8_t { kNo, kYes };  ///< kNo: positions go on behind the past
 
 /// What the cache of a decoder looks like.
 struct CacheShape {
   std::int64_t num_layers = 0;
   std::int64_t num_key_value_heads = 0;
   std::int64_t head_dim = 0;
+  std::int64_t value_head_dim = 0;  ///< where values are of another size; 0: head_dim
   /// ORTModelForCausalLM computes the empty past from config.json by a formula of its own, which is
   /// wrong for some configs. Where it is, the past's dims are declared symbolic so that its wrong
   /// empty past is accepted.

@@ -1,6 +1,7 @@
 #include "pipeline/graph/layers.h"
 
 #include <array>
+#include <cctype>
 #include <cmath>
 #include <numbers>
 
@@ -44,13 +45,15 @@ Value tanh(GraphBuilder& g, const Value& x) {
 
 struct NamedActivation {
   std::string_view name;
-  Value (*build)(GraphBuilder& g, const Value& x);
+  Activation build;
 };
 
 // Source: ACT2FN in transformers/activations.py.
 constexpr std::array kActivations = {
     NamedActivation{"gelu", gelu_erf},
+    NamedActivation{"gelu_fast", gelu_tanh},
     NamedActivation{"gelu_new", gelu_tanh},
+    NamedActivation{"gelu_python", gelu_erf},
     NamedActivation{"gelu_pytorch_tanh", gelu_tanh},
     NamedActivation{"quick_gelu", quick_gelu},
     NamedActivation{"relu", relu},
@@ -63,7 +66,32 @@ std::string with(std::string_view key, std::string_view suffix) {
   return std::string(key).append(suffix);
 }
 
+/// 1 + weight, added in float32 when the weights are written.
+Value one_plus_weight(GraphBuilder& g, std::string_view key, std::int64_t size) {
+  const std::string name = with(key, ".weight");
+  return g.initializer(name + "_plus_one",
+                       affine(cast(view(g.tensor(name, {size})), Dtype::kFloat32), 1.0, 1.0));
+}
+
+/// x / √(mean(x²) + epsilon)
+Value rms_normalized(GraphBuilder& g, const Value& x, double epsilon) {
+  const auto keep = g.float32_scope("");
+  const Value mean = g.ReduceMean(g.Pow(x, g.float_scalar(2.0F)));
+  const Value root = g.Sqrt(g.Add(mean, g.float_scalar(static_cast<float>(epsilon))));
+  return g.Mul(x, g.Div(g.float_scalar(1.0F), root));
+}
+
 }  // namespace
+
+std::string module_path(std::string_view key) {
+  std::string path(key);
+  for (std::size_t i = 0; i + 1 < path.size(); ++i) {
+    if (path[i] == '.' && std::isdigit(static_cast<unsigned char>(path[i + 1])) == 0) {
+      path[i] = '/';
+    }
+  }
+  return path;
+}
 
 Value linear(GraphBuilder& g,
              const Value& x,
@@ -76,6 +104,16 @@ Value linear(GraphBuilder& g,
     return product;
   }
   return g.Add(product, g.weight(with(key, ".bias"), {out}));
+}
+
+Value linear_in_out(GraphBuilder& g,
+                    const Value& x,
+                    std::string_view key,
+                    std::int64_t in,
+                    std::int64_t out,
+                    Bias bias) {
+  const Value product = g.MatMul(x, g.weight(with(key, ".weight"), {in, out}));
+  return bias == Bias::kNo ? product : g.Add(product, g.weight(with(key, ".bias"), {out}));
 }
 
 Value dense(GraphBuilder& g,
@@ -102,13 +140,36 @@ Value layer_norm(
 
 Value rms_norm(
     GraphBuilder& g, const Value& x, std::string_view key, std::int64_t size, double epsilon) {
-  const Value normalized = [&] {
-    const auto keep = g.float32_scope("");
-    const Value mean = g.ReduceMean(g.Pow(x, g.float_scalar(2.0F)));
-    const Value root = g.Sqrt(g.Add(mean, g.float_scalar(static_cast<float>(epsilon))));
-    return g.Mul(x, g.Div(g.float_scalar(1.0F), root));
-  }();
+  const Value normalized = rms_normalized(g, x, epsilon);
   return g.Mul(g.weight(with(key, ".weight"), {size}), normalized);
+}
+
+Value normalize(GraphBuilder& g,
+                const Value& x,
+                std::string_view key,
+                std::int64_t size,
+                const NormSpec& spec) {
+  const auto epsilon = static_cast<float>(spec.epsilon);
+  switch (spec.kind) {
+    case NormKind::kRms:
+      return rms_norm(g, x, key, size, spec.epsilon);
+    case NormKind::kRmsOnePlus: {
+      const Value normalized = rms_normalized(g, x, spec.epsilon);
+      return g.Mul(one_plus_weight(g, key, size), normalized);
+    }
+    case NormKind::kLayer:
+      return layer_norm(g, x, key, size, spec.epsilon);
+    case NormKind::kLayerOnePlus:
+      return g.LayerNormalization(
+          x, one_plus_weight(g, key, size), g.weight(with(key, ".bias"), {size}), epsilon);
+    case NormKind::kLayerWithoutBias:
+      return g.LayerNormalization(x, g.weight(with(key, ".weight"), {size}), epsilon);
+    case NormKind::kLayerWithoutAffine: {
+      const std::vector<float> ones(static_cast<std::size_t>(size), 1.0F);
+      return g.LayerNormalization(x, g.floats(ones), epsilon);
+    }
+  }
+  EXPORT_CHECK(false, "unknown kind of norm");
 }
 
 Value embedding(
@@ -116,18 +177,42 @@ Value embedding(
   return g.Gather(g.weight(with(key, ".weight"), {rows, size}), ids);
 }
 
+Value tied_embedding(
+    GraphBuilder& g, const Value& ids, std::string_view key, std::int64_t rows, std::int64_t size) {
+  const Value table = g.transposed_weight(with(key, ".weight"), {rows, size});
+  return g.Transpose(g.Gather(table, ids, 1), {1, 2, 0});
+}
+
+Value gelu(GraphBuilder& g, const Value& x) {
+  return gelu_erf(g, x);
+}
+
+Value relu_activation(GraphBuilder& g, const Value& x) {
+  return g.Relu(x);
+}
+
+Value tanh_activation(GraphBuilder& g, const Value& x) {
+  return g.Tanh(x);
+}
+
+Activation read_activation(const ModelConfig& config,
+                           std::string_view config_key,
+                           std::string_view when_absent) {
+  const std::string name = config.text(config_key, when_absent);
+  for (const NamedActivation& known : kActivations) {
+    if (known.name == name) {
+      return known.build;
+    }
+  }
+  config.refuse(config_key, "this activation is not implemented");
+}
+
 Value activation(GraphBuilder& g,
                  const Value& x,
                  const ModelConfig& config,
                  std::string_view config_key,
                  std::string_view when_absent) {
-  const std::string name = config.text(config_key, when_absent);
-  for (const NamedActivation& known : kActivations) {
-    if (known.name == name) {
-      return known.build(g, x);
-    }
-  }
-  config.refuse(config_key, "this activation is not implemented");
+  return read_activation(config, config_key, when_absent)(g, x);
 }
 
 Value tied_head(GraphBuilder& g, const Value& x, const Value& ids, const TiedTable& table) {

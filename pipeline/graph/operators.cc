@@ -17,6 +17,9 @@ Value GraphBuilder::ArgMax(const Value& x, std::int64_t axis) {
 Value GraphBuilder::Cast(const Value& x, Dtype to) {
   return node("Cast", {&x}, to, {{"to", std::int64_t{onnx_data_type(to)}}});
 }
+Value GraphBuilder::Clip(const Value& x, const Value& min, const Value& max) {
+  return node("Clip", {&x, &min, &max}, x.dtype);
+}
 Value GraphBuilder::Concat(std::span<const Value> parts, std::int64_t axis) {
   std::vector<const Value*> inputs;
   inputs.reserve(parts.size());
@@ -27,8 +30,26 @@ Value GraphBuilder::Concat(std::span<const Value> parts, std::int64_t axis) {
   return node_with_outputs("Concat", inputs, parts.front().dtype, std::span(&attribute, 1), 1)
       .front();
 }
+Value GraphBuilder::Conv(const Value& x,
+                         const Value& weight,
+                         const Value* bias,
+                         const ConvAttributes& attributes) {
+  const std::vector<Attribute> list = {
+      {"group", attributes.groups},
+      {"kernel_shape", std::vector<std::int64_t>{attributes.kernel}},
+      {"pads", std::vector<std::int64_t>{attributes.padding, attributes.padding}}};
+  std::vector<const Value*> inputs = {&x, &weight};
+  if (bias != nullptr) {
+    inputs.push_back(bias);
+  }
+  return node_with_outputs("Conv", inputs, x.dtype, list, 1).front();
+}
 Value GraphBuilder::Cos(const Value& x) {
   return node("Cos", {&x}, x.dtype);
+}
+Value GraphBuilder::CumSum(const Value& x, std::int64_t axis) {
+  const Value axis_value = int_scalar(axis);
+  return node("CumSum", {&x, &axis_value}, x.dtype);
 }
 Value GraphBuilder::Div(const Value& a, const Value& b) {
   return node("Div", {&a, &b}, a.dtype);
@@ -65,6 +86,12 @@ Value GraphBuilder::LayerNormalization(const Value& x,
               x.dtype,
               {{"axis", std::int64_t{-1}}, {"epsilon", epsilon}});
 }
+Value GraphBuilder::LayerNormalization(const Value& x, const Value& scale, float epsilon) {
+  return node("LayerNormalization",
+              {&x, &scale},
+              x.dtype,
+              {{"axis", std::int64_t{-1}}, {"epsilon", epsilon}});
+}
 Value GraphBuilder::LessOrEqual(const Value& a, const Value& b) {
   return node("LessOrEqual", {&a, &b}, Dtype::kBool);
 }
@@ -73,6 +100,9 @@ Value GraphBuilder::MatMul(const Value& a, const Value& b) {
 }
 Value GraphBuilder::Max(const Value& a, const Value& b) {
   return node("Max", {&a, &b}, a.dtype);
+}
+Value GraphBuilder::Min(const Value& a, const Value& b) {
+  return node("Min", {&a, &b}, a.dtype);
 }
 Value GraphBuilder::Mul(const Value& a, const Value& b) {
   return node("Mul", {&a, &b}, a.dtype);
@@ -92,12 +122,18 @@ Value GraphBuilder::Range(const Value& start, const Value& limit, const Value& d
 Value GraphBuilder::ReduceMax(const Value& x) {
   return node("ReduceMax", {&x}, x.dtype, {{"keepdims", std::int64_t{0}}});
 }
+Value GraphBuilder::ReduceLogSumExp(const Value& x) {
+  return reduce_last("ReduceLogSumExp", x);
+}
 Value GraphBuilder::ReduceMean(const Value& x) {
+  return reduce_last("ReduceMean", x);
+}
+Value GraphBuilder::reduce_last(std::string_view op_type, const Value& x) {
   if (opset_ >= 18) {  // axes became an input
     const Value axes = ints({-1});
-    return node("ReduceMean", {&x, &axes}, x.dtype, {{"keepdims", std::int64_t{1}}});
+    return node(op_type, {&x, &axes}, x.dtype, {{"keepdims", std::int64_t{1}}});
   }
-  return node("ReduceMean",
+  return node(op_type,
               {&x},
               x.dtype,
               {{"axes", std::vector<std::int64_t>{-1}}, {"keepdims", std::int64_t{1}}});
@@ -134,6 +170,14 @@ std::pair<Value, Value> GraphBuilder::Split(const Value& x, std::int64_t axis) {
   const Value* const inputs[] = {&x};
   auto halves = node_with_outputs("Split", inputs, x.dtype, attributes, 2);
   return {std::move(halves[0]), std::move(halves[1])};
+}
+std::vector<Value> GraphBuilder::Split(const Value& x,
+                                       std::span<const std::int64_t> sizes,
+                                       std::int64_t axis) {
+  const Value lengths = ints(sizes);
+  const Value* const inputs[] = {&x, &lengths};
+  const Attribute attribute{"axis", axis};
+  return node_with_outputs("Split", inputs, x.dtype, std::span(&attribute, 1), sizes.size());
 }
 Value GraphBuilder::Sqrt(const Value& x) {
   return node("Sqrt", {&x}, x.dtype);

@@ -260,7 +260,10 @@ RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double de
   return rope;
 }
 
-RotaryTables rotary_tables(GraphBuilder& g, const RopeConfig& rope, const Value& position_ids) {
+RotaryTables rotary_tables(GraphBuilder& g,
+                           const RopeConfig& rope,
+                           const Value& position_ids,
+                           RotaryLayout layout) {
   const auto scope =
       g.float32_scope("rotary_emb");  // angles lose their meaning in float16 past position 2048
   const Value positions =
@@ -274,12 +277,35 @@ RotaryTables rotary_tables(GraphBuilder& g, const RopeConfig& rope, const Value&
     cos = g.Mul(cos, factor);
     sin = g.Mul(sin, factor);
   }
-  return {g.Concat({cos, cos}, -1), g.Concat({g.Neg(sin), sin}, -1)};
+  const auto twice = [&](const Value& first, const Value& second) {
+    if (layout == RotaryLayout::kHalves) {
+      return g.Concat({first, second}, -1);
+    }
+    const Value pairs = g.Concat({g.Unsqueeze(first, {4}), g.Unsqueeze(second, {4})}, -1);
+    return g.Reshape(pairs, g.ints({0, 0, 0, rope.rotary_dim}));
+  };
+  const Value cosines = twice(cos, cos);
+  return {cosines, twice(g.Neg(sin), sin), layout, rope.rotary_dim};
 }
 
-Value rotate_halves(GraphBuilder& g, const Value& x, const RotaryTables& tables) {
-  const auto [first, second] = g.Split(x, -1);
-  return g.Add(g.Mul(x, tables.cos), g.Mul(g.Concat({second, first}, -1), tables.signed_sin));
+Value rotate(GraphBuilder& g, const Value& x, std::int64_t head_dim, const RotaryTables& tables) {
+  if (tables.rotary_dim < head_dim) {
+    const std::int64_t sizes[] = {tables.rotary_dim, head_dim - tables.rotary_dim};
+    const auto parts = g.Split(x, sizes, -1);
+    return g.Concat({rotate(g, parts[0], tables.rotary_dim, tables), parts[1]}, -1);
+  }
+  const Value partner = [&] {
+    if (tables.layout == RotaryLayout::kHalves) {
+      const auto [first, second] = g.Split(x, -1);
+      return g.Concat({second, first}, -1);
+    }
+    std::vector<std::int64_t> swapped;
+    for (std::int64_t i = 0; i < tables.rotary_dim; i += 2) {
+      swapped.insert(swapped.end(), {i + 1, i});
+    }
+    return g.Gather(x, g.ints(swapped), -1);
+  }();
+  return g.Add(g.Mul(x, tables.cos), g.Mul(partner, tables.signed_sin));
 }
 
 }  // namespace onnxferry

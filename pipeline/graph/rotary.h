@@ -29,16 +29,25 @@ struct RopeConfig {
 /// Source: ROPE_INIT_FUNCTIONS in transformers/modeling_rope_utils.py.
 RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta);
 
+/// Which elements turn together: i and i + rotary_dim / 2 (Llama), or 2i and 2i + 1 (GPT-J).
+enum class RotaryLayout : std::uint8_t { kHalves, kPairs };
+
 /// cos and sin for all positions of a graph, computed once.
 struct RotaryTables {
-  Value cos;         ///< [B or 1, 1, S, rotary_dim], both halves equal
-  Value signed_sin;  ///< the same shape; first half negated
+  Value cos;         ///< [B or 1, 1, S, rotary_dim], every angle twice
+  Value signed_sin;  ///< the same shape; negated for the first element of each pair
+  RotaryLayout layout = RotaryLayout::kHalves;
+  std::int64_t rotary_dim = 0;
 };
 
 /// \param position_ids  [B or 1, S] int64
-RotaryTables rotary_tables(GraphBuilder& g, const RopeConfig& rope, const Value& position_ids);
+RotaryTables rotary_tables(GraphBuilder& g,
+                           const RopeConfig& rope,
+                           const Value& position_ids,
+                           RotaryLayout layout = RotaryLayout::kHalves);
 
-/// Rotate halves: x [B, n, S, rotary_dim] → the same shape; x * cos + concat(x₂, x₁) * signed_sin.
-Value rotate_halves(GraphBuilder& g, const Value& x, const RotaryTables& tables);
+/// x [B, n, S, head_dim] → the same shape, the first rotary_dim elements of each head rotated:
+/// x * cos + partner(x) * signed_sin.
+Value rotate(GraphBuilder& g, const Value& x, std::int64_t head_dim, const RotaryTables& tables);
 
 }  // namespace onnxferry

@@ -1,0 +1,136 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "pipeline/architectures/architecture.h"
+#include "pipeline/graph/feed_forward.h"
+#include "pipeline/graph/self_attention.h"
+
+namespace onnxferry {
+
+/// What a checkpoint calls a decoder's parts. Those of a layer stand below "<base>.<layers>.N".
+/// A norm with an empty name does not exist.
+struct DecoderNames {
+  std::string_view base =
+      "model";  ///< module of embedding and layers; absent in a base model's checkpoint
+  std::string_view embedding = "embed_tokens";
+  std::string_view layers = "layers";
+  std::string_view final_norm = "norm";
+  std::string_view head = "lm_head";
+  std::string_view attention = "self_attn";
+  std::string_view mlp = "mlp";
+  std::string_view pre_attention_norm = "input_layernorm";
+  std::string_view post_attention_norm;  ///< of the attention's result, before it is added
+  std::string_view pre_mlp_norm = "post_attention_layernorm";
+  std::string_view post_mlp_norm;  ///< of the feed-forward's result, before it is added
+};
+
+/// Which way a layer's results reach the residual stream.
+enum class Residual : std::uint8_t {
+  kSequential,  ///< the feed-forward block sees the attention's result (Llama)
+  kParallel,    ///< both see the layer's input; without pre_mlp_norm both see the same norm (GPT-J)
+  kNormAfter    ///< sequential; the norms stand behind each addition (OPT-350m)
+};
+
+/// What differs between the layers of a decoder.
+struct DecoderLayer {
+  std::int64_t window = 0;  ///< keys a query sees, itself included; 0: all
+  int rope = 0;             ///< index into DecoderSpec::ropes
+};
+inline constexpr int kNoRope = -1;
+
+/// A decoder-only language model as data: what an architecture's file fills in from config.json.
+/// Where data does not say it, a function takes a block's place.
+struct DecoderSpec {
+  DecoderNames names;
+  std::int64_t vocab_size = 0;
+  std::int64_t hidden_size = 0;
+  NormSpec norm;
+  Residual residual = Residual::kSequential;
+  SelfAttentionSpec attention;
+  FeedForwardSpec mlp;
+  std::vector<DecoderLayer> layers;
+  std::vector<RopeConfig> ropes;
+  RotaryLayout rotary_layout = RotaryLayout::kHalves;
+
+  double embedding_multiplier = 1.0;
+  double residual_multiplier = 1.0;
+  double logits_multiplier = 1.0;
+  double logits_softcap = 0.0;  ///< 0: none
+  bool is_tied = false;         ///< the head reads the embedding's table
+  Bias head_bias = Bias::kNo;
+
+  /// Optimum's decision per model type: without it positions go on behind the past.
+  PositionInput position_input = PositionInput::kYes;
+  /// Which values ORTModelForCausalLM takes from config.json for the empty past (else num_heads
+  /// and hidden_size / num_heads); see CacheShape.
+  bool ort_model_reads_key_value_heads = false;
+  bool ort_model_reads_head_dim = false;
+
+  std::int64_t embedding_size =
+      0;  ///< of the table's rows, where after_embedding widens them; 0: hidden_size
+
+  /// Between the table's rows [B, S, H] and the first layer (positions, a norm). `base` is "model."
+  /// or "".
+  std::function<Value(GraphBuilder&, DecoderInputs&, const Value& words, const std::string& base)>
+      after_embedding;
+  /// Behind the last norm.
+  std::function<Value(GraphBuilder&, const Value& x, const std::string& base)> after_layers;
+  /// Added to every mask, [B or 1, num_heads, 1 or S, T] (ALiBi).
+  std::function<Value(GraphBuilder&, DecoderInputs&)> attention_bias;
+  /// In place of `mlp`; `key` is the layer's mlp module.
+  std::function<Value(GraphBuilder&, const Value& x, std::size_t layer, const std::string& key)>
+      feed_forward;
+  /// In place of `attention`.
+  std::function<Value(GraphBuilder&, const Value& x, DecoderInputs&, const SelfAttentionPlace&)>
+      attend;
+  /// Sizes of the cache where `attend` has its own; 0: those of `attention`.
+  std::int64_t cache_heads = 0, cache_key_dim = 0, cache_value_dim = 0;
+};
+
+/// Defaults of a transformers config class for the keys that Llama and its descendants share.
+struct LlamaDefaults {
+  std::int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads;
+  std::int64_t num_key_value_heads = 0;  ///< 0: num_attention_heads
+  std::int64_t head_dim = 0;             ///< 0: hidden_size / num_attention_heads
+  double rms_norm_eps = 1e-6;
+  double rope_theta = 10000.0;
+  std::string_view hidden_act = "silu";
+  bool tie_word_embeddings = false;
+  double partial_rotary_factor = 1.0;
+};
+
+/// A Llama: pre-norm RMS layers, separate projections without biases, gated feed-forward, one rope,
+/// full attention. Reads the keys of LlamaDefaults and rope_scaling; what a descendant does
+/// otherwise it changes in the result.
+/// \throws Error{kUnsupportedModel, kCorruptCheckpoint}
+DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults);
+
+/// Give each layer the window of its entry in `layer_types`, or where that key is absent the one
+/// that `is_sliding` chooses.
+/// \throws Error{kUnsupportedModel} if sliding_window is missing or not positive where it is needed
+void read_windows(const ModelConfig& config,
+                  DecoderSpec& spec,
+                  std::optional<std::int64_t> window,
+                  const std::function<bool(std::int64_t layer)>& is_sliding);
+
+/// model.onnx for the context's task, one of kDecoderTasks.
+/// \throws Error{kUnsupportedModel} if the checkpoint lacks the task's head
+std::vector<BuiltGraph> build_decoder(const BuildContext& context, const DecoderSpec& spec);
+
+inline constexpr std::string_view kDecoderTasks[] = {"feature-extraction",
+                                                     "feature-extraction-with-past",
+                                                     "text-generation",
+                                                     "text-generation-with-past",
+                                                     "text-classification"};
+
+/// Heads that the task does not use (a tied checkpoint may still store lm_head: transformers
+/// ignores it too), and a buffer of old versions.
+inline constexpr std::string_view kDecoderIgnoredTensors[] = {
+    "lm_head.weight", "score.weight", "*.rotary_emb.inv_freq"};
+
+}  // namespace onnxferry

@@ -5,8 +5,9 @@ cmake_minimum_required(VERSION 3.25)
 set(RULES
   "messages:"
   "pipeline/storage:pipeline/base"
-  "pipeline/archive:pipeline/base"
-  "pipeline/checkpoint:pipeline/base"
+  "pipeline/zip:pipeline/base"
+  "pipeline/archive:pipeline/base,pipeline/zip"
+  "pipeline/checkpoint:pipeline/base,pipeline/zip"
   "pipeline/weights:pipeline/base,pipeline/checkpoint"
   "pipeline/graph:pipeline/base,pipeline/checkpoint,pipeline/weights"
   "pipeline/architectures:pipeline/base,pipeline/checkpoint,pipeline/weights,pipeline/graph"

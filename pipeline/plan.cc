@@ -4,6 +4,7 @@
 #include <set>
 
 #include "pipeline/architectures/registry.h"
+#include "pipeline/checkpoint/sentence_modules.h"
 #include "pipeline/output/plan.h"
 #include "pipeline/output/sidecars.h"
 #include "pipeline/passes/pass_list.h"
@@ -69,10 +70,13 @@ ExportPlan plan_export(const Checkpoint& checkpoint, const ExportOptions& option
   const Architecture& architecture = find_architecture(checkpoint.config);
   ExportPlan plan;
   plan.report.model_type = architecture.model_type;
-  plan.report.task = resolve_task(options.task, architecture, checkpoint.config);
+  const auto& root = checkpoint.files.model_root;
+  const Library library =
+      has_sentence_modules(root) ? Library::kSentenceTransformers : Library::kTransformers;
+  plan.report.task = resolve_task(options.task, architecture, checkpoint.config, library);
   plan.report.opset = options.opset;
   const BuildContext context{
-      checkpoint.config, checkpoint.tensors, plan.report.task, options.opset};
+      checkpoint.config, checkpoint.tensors, plan.report.task, options.opset, root};
   std::vector<BuiltGraph> graphs = architecture.build(context);
   check_tensors_consumed(architecture, checkpoint.tensors, graphs);
   for (const std::string& key : check_config_consumed(checkpoint.config)) {

@@ -9,7 +9,7 @@ namespace onnxferry {
 namespace {
 
 // Source: optimum's TasksManager.
-constexpr std::array<std::string_view, 21> kTasks = {"audio-classification",
+constexpr std::array<std::string_view, 22> kTasks = {"audio-classification",
                                                      "audio-frame-classification",
                                                      "audio-xvector",
                                                      "automatic-speech-recognition",
@@ -23,6 +23,7 @@ constexpr std::array<std::string_view, 21> kTasks = {"audio-classification",
                                                      "multiple-choice",
                                                      "object-detection",
                                                      "question-answering",
+                                                     "sentence-similarity",
                                                      "semantic-segmentation",
                                                      "text-classification",
                                                      "text-generation",
@@ -36,7 +37,7 @@ struct Synonym {
   std::string_view task;
 };
 
-constexpr std::array<Synonym, 19> kSynonyms = {{
+constexpr std::array<Synonym, 18> kSynonyms = {{
     {"audio-ctc", "automatic-speech-recognition"},
     {"causal-lm", "text-generation"},
     {"conversational", "text-generation"},
@@ -46,7 +47,6 @@ constexpr std::array<Synonym, 19> kSynonyms = {{
     {"masked-lm", "fill-mask"},
     {"ner", "token-classification"},
     {"pretraining", "feature-extraction"},
-    {"sentence-similarity", "feature-extraction"},
     {"sentiment-analysis", "text-classification"},
     {"seq2seq-lm", "text2text-generation"},
     {"sequence-classification", "text-classification"},

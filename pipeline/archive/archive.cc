@@ -54,6 +54,7 @@ class Extraction {
     const std::string root = find_model_root(result_.files, result_.skipped);
     keep_model_files(root, result_.files, result_.skipped);
     check_weight_formats(result_.files, result_.skipped);
+    remove_unpacked_torch(into);
     result_.model_root = root.empty() ? into : into / root;
     return std::move(result_);
   }
@@ -110,12 +111,35 @@ class Extraction {
         return false;
       case FileUse::kSidecar:
         return entry.bytes <= kMaxSidecarBytes;
+      case FileUse::kTorch:
+        return !has_safetensors_beside(path, result_.files) && is_wanted_weight(entry, path, depth);
       case FileUse::kWeights:
-        // Weights are read from the model's root only, at most one level down: deeper ones are
-        // training checkpoints or other parts and may be as large as the model.
-        return depth == 1 || (depth == 2 && !has_root_config_);
+        return is_wanted_weight(entry, path, depth);
       default:
         return true;
+    }
+  }
+
+  /// Weights are read from the model's root only, at most one level down, and from the folders of
+  /// sentence-transformers modules: deeper ones are training checkpoints or other parts and may be
+  /// as large as the model.
+  [[nodiscard]] bool is_wanted_weight(const ArchiveEntry& entry,
+                                      const std::string& path,
+                                      std::size_t depth) const {
+    const std::string below = path.substr(path.find('/') + 1);
+    if (is_module_weights(path) || (depth == 3 && !has_root_config_ && is_module_weights(below))) {
+      return entry.bytes <= kMaxModuleBytes;
+    }
+    return depth == 1 || (depth == 2 && !has_root_config_);
+  }
+
+  /// Where the archive had pytorch_model.bin first and safetensors later, the former is not needed.
+  void remove_unpacked_torch(const std::filesystem::path& into) const {
+    for (const std::string& path : result_.skipped) {
+      if (use_of(path) == FileUse::kTorch) {
+        std::error_code ignored;  // most were never unpacked, and the job's end removes all
+        std::filesystem::remove(into / path, ignored);
+      }
     }
   }
 
@@ -134,7 +158,8 @@ class Extraction {
   }
 
   [[nodiscard]] std::uint64_t limit_of(const std::string& path) const {
-    return use_of(path) == FileUse::kWeights
+    const FileUse use = use_of(path);
+    return use == FileUse::kWeights || use == FileUse::kTorch
                ? limits_.max_file_bytes
                : std::min(limits_.max_file_bytes, limits_.max_metadata_file_bytes);
   }

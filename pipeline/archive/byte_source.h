@@ -8,6 +8,7 @@
 #include <string>
 
 #include "pipeline/archive/archive.h"
+#include "pipeline/random_access_file.h"
 
 namespace onnxferry {
 
@@ -26,7 +27,7 @@ class ByteSource {
 
 /// A regular file in blocks of 1 MiB. Not mapped: a file that shrinks meanwhile is an Error and not
 /// a SIGBUS.
-class FileSource final : public ByteSource {
+class FileSource final : public ByteSource, public RandomAccessFile {
  public:
   /// \throws Error{kSourceNotFound}, Error{kPermissionDenied}
   FileSource(const std::filesystem::path& path, StageScope& scope);
@@ -42,9 +43,9 @@ class FileSource final : public ByteSource {
   [[nodiscard]] std::string peek(std::size_t bytes) const;
   /// Fill `out` from `offset`; the position stays.
   /// \return false if the file ends before
-  [[nodiscard]] bool read_exactly(std::uint64_t offset, std::span<std::byte> out) const;
-  [[nodiscard]] std::uint64_t file_bytes() const { return file_bytes_; }
-  [[nodiscard]] const std::string& name() const { return name_; }
+  [[nodiscard]] bool read_exactly(std::uint64_t offset, std::span<std::byte> out) const override;
+  [[nodiscard]] std::uint64_t file_bytes() const override { return file_bytes_; }
+  [[nodiscard]] const std::string& name() const override { return name_; }
 
  private:
   std::size_t read_at(std::uint64_t offset, std::span<std::byte> out) const;

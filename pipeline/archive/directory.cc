@@ -48,7 +48,8 @@ class DirectoryListing {
       return;
     }
     const FileUse use = use_of(path);
-    const bool is_wanted = use == FileUse::kWeights || use == FileUse::kMetadata ||
+    const bool is_wanted = use == FileUse::kWeights || use == FileUse::kTorch ||
+                           use == FileUse::kMetadata ||
                            (use == FileUse::kSidecar && entry.file_size() <= kMaxSidecarBytes);
     (is_wanted ? result_.files : result_.skipped).push_back(path);
     if (result_.files.size() + result_.skipped.size() > kMaxFiles) {

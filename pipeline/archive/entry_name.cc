@@ -9,6 +9,7 @@
 #include <utf8proc.h>
 
 #include "pipeline/error.h"
+#include "pipeline/quote.h"
 
 namespace onnxferry {
 namespace {
@@ -64,11 +65,7 @@ std::string collision_key(std::string_view text) {
 }  // namespace
 
 std::string quote_entry(std::string_view name) {
-  constexpr std::size_t kShown = 160;
-  if (name.size() <= kShown) {
-    return fmt::format("{:?}", name);
-  }
-  return fmt::format("{:?}...", name.substr(0, kShown));
+  return quote(name, 160);
 }
 
 std::vector<std::string> split_entry_name(std::string_view name, const ArchiveLimits& limits) {

@@ -40,6 +40,8 @@ constexpr auto kMetadataExtensions = std::to_array<std::string_view>({".json",
 constexpr auto kOtherWeights =
     std::to_array<std::string_view>({".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".gguf"});
 
+constexpr std::string_view kModules = "modules.json";
+
 template <std::size_t kCount>
 bool ends_with_any(std::string_view name, const std::array<std::string_view, kCount>& endings) {
   return std::ranges::any_of(endings,
@@ -52,6 +54,10 @@ std::string to_lower(std::string_view text) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   });
   return lower;
+}
+
+bool is_torch_name(std::string_view name) {
+  return name.starts_with("pytorch_model") && name.ends_with(".bin");
 }
 
 /// "" for a file at the top.
@@ -100,10 +106,31 @@ FileUse use_of(std::string_view path) {
   if (name.ends_with(".safetensors")) {
     return FileUse::kWeights;
   }
+  if (is_torch_name(path.substr(path.rfind('/') + 1))) {
+    return FileUse::kTorch;
+  }
   if (ends_with_any(name, kSkippedExtensions) || name.find(".onnx_data") != std::string::npos) {
     return FileUse::kSkipped;
   }
   return ends_with_any(name, kMetadataExtensions) ? FileUse::kMetadata : FileUse::kSidecar;
+}
+
+bool is_module_weights(std::string_view path) {
+  const std::size_t slash = path.find('/');
+  if (slash == std::string_view::npos) {
+    return false;
+  }
+  const std::string_view folder = path.substr(0, slash);
+  const std::string_view name = path.substr(slash + 1);
+  const std::size_t digits = folder.find_first_not_of("0123456789");
+  return digits != 0 && digits != std::string_view::npos && folder[digits] == '_' &&
+         (name == "model.safetensors" || name == "pytorch_model.bin");
+}
+
+bool has_safetensors_beside(std::string_view path, const std::vector<std::string>& files) {
+  const std::string folder(path.substr(0, path.rfind('/') + 1));
+  return std::ranges::find(files, folder + "model.safetensors") != files.end() ||
+         std::ranges::find(files, folder + "model.safetensors.index.json") != files.end();
 }
 
 std::string find_model_root(const std::vector<std::string>& files,
@@ -118,6 +145,16 @@ std::string find_model_root(const std::vector<std::string>& files,
         path.substr(parent.size() + 1) == kConfig) {
       roots.emplace_back(parent);
     }
+  }
+  if (!roots.empty() && std::ranges::find(files, kModules) != files.end()) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("{} lies beside {}/{}: the layout of sentence-transformers before 2.0, "
+                            "with the transformer in a folder of its own; load the model and save "
+                            "it again",
+                            kModules,
+                            roots.front(),
+                            kConfig),
+                std::string(kModules));
   }
   if (roots.size() > 1) {
     std::vector<std::string> with_weights;
@@ -148,13 +185,17 @@ void keep_model_files(std::string_view root,
                       std::vector<std::string>& files,
                       std::vector<std::string>& skipped) {
   const std::string prefix = root.empty() ? "" : std::string(root) + "/";
+  const std::vector<std::string> files_before = files;
   std::vector<std::string> kept;
   for (std::string& path : files) {
     const bool is_below = path.starts_with(prefix);
     std::string relative = is_below ? path.substr(prefix.size()) : "";
-    const bool is_nested_weight =
-        relative.find('/') != std::string::npos && use_of(relative) == FileUse::kWeights;
-    if (!is_below || is_nested_weight || relative.starts_with("onnx/")) {
+    const FileUse use = use_of(relative);
+    const bool is_weight = use == FileUse::kWeights || use == FileUse::kTorch;
+    const bool is_foreign =
+        is_weight && relative.find('/') != std::string::npos && !is_module_weights(relative);
+    const bool is_second = use == FileUse::kTorch && has_safetensors_beside(path, files_before);
+    if (!is_below || is_foreign || is_second || relative.starts_with("onnx/")) {
       skipped.push_back(std::move(path));
     } else {
       kept.push_back(std::move(relative));
@@ -168,7 +209,8 @@ void keep_model_files(std::string_view root,
 void check_weight_formats(const std::vector<std::string>& files,
                           const std::vector<std::string>& skipped) {
   const bool is_readable_or_adapter = std::ranges::any_of(files, [](const std::string& path) {
-    return use_of(path) == FileUse::kWeights || path == "adapter_config.json";
+    const FileUse use = use_of(path);
+    return use == FileUse::kWeights || use == FileUse::kTorch || path == "adapter_config.json";
   });
   const auto other = std::ranges::find_if(
       skipped, [](const std::string& path) { return ends_with_any(path, kOtherWeights); });
@@ -176,8 +218,8 @@ void check_weight_formats(const std::vector<std::string>& files,
     return;
   }
   throw Error(ErrorCode::kUnsupportedModel,
-              fmt::format("found {} but no *.safetensors; convert the model first (save_pretrained "
-                          "in transformers writes safetensors)",
+              fmt::format("found {} but no *.safetensors or pytorch_model.bin; convert the model "
+                          "first (save_pretrained in transformers writes safetensors)",
                           *other),
               *other);
 }

@@ -14,6 +14,20 @@ namespace {
 
 constexpr std::size_t kBlockBytes = 1U << 20;
 
+EntryType type_of(ZipEntryType type) {
+  switch (type) {
+    case ZipEntryType::kFile:
+      return EntryType::kFile;
+    case ZipEntryType::kDirectory:
+      return EntryType::kDirectory;
+    case ZipEntryType::kSymlink:
+      return EntryType::kSymlink;
+    case ZipEntryType::kOther:
+      return EntryType::kOther;
+  }
+  EXPORT_CHECK(false, "an unknown type of zip entry");
+}
+
 }  // namespace
 
 struct ZipReader::State {
@@ -33,7 +47,7 @@ struct ZipReader::State {
 ZipReader::ZipReader(const FileSource& file, const ArchiveLimits& limits)
     : file_(file),
       limits_(limits),
-      records_(read_zip_directory(file, limits)),
+      records_(read_zip_directory(file, limits.max_entries)),
       state_(std::make_unique<State>()) {}
 
 ZipReader::~ZipReader() = default;
@@ -58,7 +72,7 @@ std::optional<ArchiveEntry> ZipReader::next() {
   state.is_done = false;
   isal_inflate_init(&state.inflate);
   state.inflate.crc_flag = ISAL_DEFLATE;  // raw: no header, no checksum
-  return ArchiveEntry{.name = record.name, .type = record.type, .bytes = record.bytes};
+  return ArchiveEntry{.name = record.name, .type = type_of(record.type), .bytes = record.bytes};
 }
 
 std::optional<EntryBlock> ZipReader::read_block() {

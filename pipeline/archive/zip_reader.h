@@ -5,7 +5,7 @@
 
 #include "pipeline/archive/byte_source.h"
 #include "pipeline/archive/entry_reader.h"
-#include "pipeline/archive/zip_directory.h"
+#include "pipeline/zip/directory.h"
 
 namespace onnxferry {
 

@@ -23,15 +23,19 @@ struct TensorInfo {
   Dtype dtype = Dtype::kFloat32;
   Shape shape;
   std::uint32_t file = 0;    ///< index of the weight file
-  std::uint64_t offset = 0;  ///< of the first byte in that file
-  std::uint64_t bytes = 0;
+  std::uint64_t offset = 0;  ///< of the first element's first byte in that file
+  std::uint64_t bytes = 0;   ///< from the first element to the last
+  /// In elements, where they do not lie in row-major order (torch keeps a transposed tensor as it
+  /// is); empty otherwise. Recipes follow them.
+  std::vector<std::int64_t> strides = {};
 };
 
 /// Where tensor bytes come from. Implemented by weight files; tests use an in-memory one.
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  /// Fill `out` with the tensor's bytes from `offset` on. `offset + out.size() <= tensor.bytes`.
+  /// Fill `out` with the tensor's bytes, in the order of the file, from `offset` on. `offset +
+  /// out.size() <= tensor.bytes`.
   /// \throws Error{kCorruptCheckpoint} if the file has become shorter. Thread: any, concurrent
   /// calls allowed.
   virtual void read(const TensorInfo& tensor,
@@ -42,10 +46,10 @@ class TensorSource {
 /// The weight files of one model directory: headers parsed and checked, no weight read yet.
 class WeightFiles : public TensorSource {
  public:
-  /// Open model.safetensors, or model.safetensors.index.json with its shards.
+  /// Open model.safetensors, pytorch_model.bin, or the index of either with its shards, in
+  /// transformers' order (weight_choice.h).
   /// \throws Error{kCorruptCheckpoint} naming file and tensor; Error{kUnsupportedModel} for
-  /// adapters,
-  ///         pytorch_model.bin and other formats that are not read
+  ///         adapters and other formats that are not read
   static WeightFiles open(const std::filesystem::path& directory);
 
   WeightFiles(WeightFiles&&) noexcept;

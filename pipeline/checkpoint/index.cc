@@ -108,15 +108,17 @@ class IndexReader final : public JsonEvents {
   std::vector<std::pair<std::string, std::string>> entries_;
 };
 
-bool is_shard_name(std::string_view name) {
-  return name.ends_with(".safetensors") && !name.starts_with('.') && name.size() <= 255 &&
+bool is_shard_name(std::string_view name, std::string_view extension) {
+  return name.ends_with(extension) && !name.starts_with('.') && name.size() <= 255 &&
          name.find_first_of("/\\") == std::string_view::npos &&
          std::ranges::none_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7F; });
 }
 
 }  // namespace
 
-ShardIndex parse_shard_index(std::string_view json, std::string_view file_name) {
+ShardIndex parse_shard_index(std::string_view json,
+                             std::string_view file_name,
+                             std::string_view extension) {
   IndexReader reader(file_name);
   parse_json_object(json, reader);
   if (!reader.has_map()) {
@@ -129,12 +131,13 @@ ShardIndex parse_shard_index(std::string_view json, std::string_view file_name) 
 
   ShardIndex index;
   for (const auto& [tensor, file] : entries) {
-    if (!is_shard_name(file)) {
+    if (!is_shard_name(file, extension)) {
       reader.fail(
-          fmt::format("maps tensor {} to {}; expected the name of a .safetensors file in "
-                      "the same directory",
+          fmt::format("maps tensor {} to {}; expected the name of a {} file in the "
+                      "same directory",
                       quote(tensor),
-                      quote(file)));
+                      quote(file),
+                      extension));
     }
     index.shards.push_back(file);
   }

@@ -4,14 +4,6 @@
 
 namespace onnxferry {
 
-std::string quote(std::string_view text) {
-  constexpr std::size_t kShown = 120;
-  if (text.size() <= kShown) {
-    return fmt::format("{:?}", text);
-  }
-  return fmt::format("{:?}...", text.substr(0, kShown));
-}
-
 bool JsonEvents::parse_error(std::size_t position,
                              const std::string& /*last_token*/,
                              const nlohmann::detail::exception& error) {

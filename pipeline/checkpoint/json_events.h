@@ -5,11 +5,9 @@
 
 #include <nlohmann/json.hpp>
 
-namespace onnxferry {
+#include "pipeline/quote.h"
 
-/// Names of tensors, files and keys come from strangers: quoted, control characters escaped and
-/// bounded before they enter a message or a log line.
-std::string quote(std::string_view text);
+namespace onnxferry {
 
 /// SAX handler that refuses every event; a reader overrides what its format allows. We read with
 /// SAX because the DOM keeps the last of two equal keys silently and needs about ten times the

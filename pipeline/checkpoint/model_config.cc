@@ -1,6 +1,7 @@
 #include "pipeline/checkpoint/model_config.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <fstream>
 #include <set>
@@ -19,6 +20,11 @@ struct ModelConfig::State {
   std::set<std::string, std::less<>> consumed;
 
   const Json* find(const std::string& path) {
+    const Json* const node = find_or_null(path);
+    return node == nullptr || node->is_null() ? nullptr : node;
+  }
+
+  const Json* find_or_null(const std::string& path) {
     const Json* node = &document;
     std::size_t begin = 0;
     while (begin <= path.size()) {
@@ -30,7 +36,7 @@ struct ModelConfig::State {
       node = &*it;
       begin = end + 1;
     }
-    return node->is_null() ? nullptr : node;
+    return node;
   }
 };
 
@@ -182,6 +188,11 @@ bool ModelConfig::has(std::string_view key) const {
   return state_->find(prefix_ + std::string(key)) != nullptr;
 }
 
+bool ModelConfig::is_null(std::string_view key) const {
+  const Json* const value = state_->find_or_null(prefix_ + std::string(key));
+  return value != nullptr && value->is_null();
+}
+
 std::optional<std::int64_t> ModelConfig::find_integer(std::string_view key) const {
   const std::string path = prefix_ + std::string(key);
   state_->consumed.insert(path);
@@ -221,6 +232,22 @@ std::optional<std::vector<std::string>> ModelConfig::find_texts(std::string_view
     throw_wrong_type(path, *value, "a list of strings");
   }
   return value->get<std::vector<std::string>>();
+}
+
+std::vector<std::string> ModelConfig::words(std::string_view key) const {
+  const Json* const value = state_->find(prefix_ + std::string(key));
+  if (value == nullptr || !value->is_string()) {
+    return find_texts(key).value_or(std::vector<std::string>());
+  }
+  std::vector<std::string> result(1);
+  for (const char c : text(key, "")) {
+    if (c == '|') {
+      result.emplace_back();
+    } else if (c != ' ') {
+      result.back() += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    }
+  }
+  return result;
 }
 
 std::optional<std::vector<double>> ModelConfig::find_numbers(std::string_view key) const {

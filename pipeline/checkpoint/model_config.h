@@ -14,7 +14,7 @@ namespace onnxferry {
 /// for and that can change a model's math is refused by check_config_consumed(): a wrong model that
 /// loads is the worst result there is.
 ///
-/// null counts as absent (as in transformers), except for `has`. A nested object is read through
+/// null counts as absent (as in transformers), except for `is_null`. A nested object is read through
 /// `find_object`; its keys count as consumed leaf by leaf ("rope_scaling.factor").
 /// Every getter throws Error{kCorruptCheckpoint} naming key, found and expected type. Copies share
 /// the record of consumed keys. Thread: one at a time.
@@ -31,6 +31,8 @@ class ModelConfig {
 
   /// The key is there and not null.
   [[nodiscard]] bool has(std::string_view key) const;
+  /// The key is there and null: for the few keys where that is a choice of its own.
+  [[nodiscard]] bool is_null(std::string_view key) const;
 
   [[nodiscard]] std::int64_t integer(std::string_view key) const;
   [[nodiscard]] std::int64_t integer(std::string_view key, std::int64_t when_absent) const;
@@ -42,6 +44,9 @@ class ModelConfig {
   [[nodiscard]] std::optional<double> find_number(std::string_view key) const;
   [[nodiscard]] std::optional<std::string> find_text(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<std::string>> find_texts(std::string_view key) const;
+  /// A list of strings, or one string split at '|' as older configs write it; lower case, without
+  /// blanks around. Empty if absent.
+  [[nodiscard]] std::vector<std::string> words(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<double>> find_numbers(std::string_view key) const;
   [[nodiscard]] std::optional<ModelConfig> find_object(std::string_view key) const;
   /// Entries of id2label, else num_labels, else 2 (transformers' default).

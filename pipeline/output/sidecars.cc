@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <fstream>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -58,9 +60,14 @@ constexpr std::array<std::string_view, 38> kGenerationKeys = {"bad_words_ids",
                                                               "top_p",
                                                               "typical_p"};
 
+/// A module of sentence-transformers keeps its small safetensors (2_Dense), without which that
+/// library would not load the directory; pickles are never handed on.
 bool is_weight_name(const std::string& name) {
-  constexpr std::array<std::string_view, 3> kSuffixes = {
-      ".safetensors", ".safetensors.index.json", ".bin.index.json"};
+  constexpr std::array<std::string_view, 4> kSuffixes = {
+      ".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json"};
+  if (name.find('/') != std::string::npos) {
+    return name.ends_with(".bin");
+  }
   return std::ranges::any_of(kSuffixes,
                              [&](std::string_view suffix) { return name.ends_with(suffix); });
 }
@@ -93,15 +100,30 @@ std::string kind_of(const std::string& name) {
       name);
 }
 
+/// A full disk is the host's matter and may pass; anything else would fail again.
+[[noreturn]] void throw_write_failed(const std::string& name, const std::error_code& error) {
+  if (error == std::errc::no_space_on_device || error == std::errc::file_too_large ||
+      error.value() == EDQUOT) {
+    throw Error(ErrorCode::kResourceExhausted,
+                fmt::format("the disk is full: {} could not be written ({}); give the scratch "
+                            "directory more space",
+                            name,
+                            error.message()),
+                name);
+  }
+  throw_copy_failed(name, error.message());
+}
+
 FileReport write_text(const std::filesystem::path& directory,
                       std::string_view name,
                       const std::string& text,
                       std::string kind) {
+  errno = 0;
   std::ofstream file(directory / name, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
   if (!file) {
-    throw_copy_failed(std::string(name), "the output directory cannot be written");
+    throw_write_failed(std::string(name), {errno, std::generic_category()});
   }
   return {.name = std::string(name),
           .bytes = text.size(),
@@ -119,7 +141,7 @@ FileReport copy_one(const std::filesystem::path& from,
     std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing, failed);
   }
   if (failed) {
-    throw_copy_failed(name, failed.message());
+    throw_write_failed(name, failed);
   }
   FileReport report = hash_file(to);
   report.name = name;

@@ -62,6 +62,75 @@ void check_window(const RecipeNode& node) {
   EXPORT_CHECK(first >= 0 && last < stored, "a view reaches outside tensor " + node.tensor->name);
 }
 
+Recipe stored_view(const TensorInfo& tensor,
+                   std::int64_t offset,
+                   Shape shape,
+                   std::vector<std::int64_t> strides) {
+  RecipeNode node;
+  node.op = RecipeNode::Op::kView;
+  node.dtype = tensor.dtype;
+  node.shape = std::move(shape);
+  node.tensor = &tensor;
+  node.view_offset = offset;
+  node.strides = std::move(strides);
+  check_window(node);
+  return finish(std::move(node));
+}
+
+/// How many steps along each dimension of `shape` make `elements` in row-major order.
+std::vector<std::int64_t> split_steps(const Shape& shape, std::int64_t elements) {
+  const std::vector<std::int64_t> pitches = row_major_strides(shape);
+  std::vector<std::int64_t> steps;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    steps.push_back(pitches[i] == 0 ? 0 : elements / pitches[i]);
+    elements -= steps.back() * pitches[i];
+  }
+  return steps;
+}
+
+struct StoredWindow {
+  std::int64_t offset = 0;
+  std::vector<std::int64_t> strides;
+};
+
+/// A window given in row-major elements, in those of a tensor that is stored in another order. That
+/// is a window again as long as no dimension of it wraps around one of the tensor's.
+StoredWindow to_stored(const TensorInfo& tensor,
+                       std::int64_t offset,
+                       const Shape& shape,
+                       const std::vector<std::int64_t>& strides) {
+  const auto to_stride = [&](const std::vector<std::int64_t>& steps) {
+    std::int64_t stride = 0;
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      stride = checked_add(stride, checked_multiply(steps[i], tensor.strides[i]));
+    }
+    return stride;
+  };
+  std::vector<std::int64_t> lowest = split_steps(tensor.shape, offset);
+  std::vector<std::int64_t> highest = lowest;
+  StoredWindow window{.offset = to_stride(lowest), .strides = {}};
+  EXPORT_CHECK(strides.size() == shape.size(), "a view has not one stride per dim");
+  for (std::size_t k = 0; k < shape.size(); ++k) {
+    const std::vector<std::int64_t> steps = split_steps(tensor.shape, strides[k]);
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      std::int64_t& end = steps[i] < 0 ? lowest[i] : highest[i];
+      end = checked_add(end, checked_multiply(steps[i], std::max<std::int64_t>(shape[k] - 1, 0)));
+    }
+    window.strides.push_back(to_stride(steps));
+  }
+  const bool is_empty = std::ranges::find(shape, 0) != shape.end();  // reads nothing
+  for (std::size_t i = 0; i < tensor.shape.size() && !is_empty; ++i) {
+    if (lowest[i] < 0 || highest[i] >= tensor.shape[i]) {
+      throw Error(ErrorCode::kUnsupportedModel,
+                  "tensor " + tensor.name +
+                      " is stored transposed, which this model type does not read; load the model "
+                      "and save it again as safetensors",
+                  tensor.name);
+    }
+  }
+  return window;
+}
+
 /// Rebuild `source` with its view replaced: for operations that commute with elementwise ones.
 template <typename Function>
 Recipe map_view(const Recipe& source, const Function& function) {
@@ -89,22 +158,20 @@ void collect_sources(const Recipe& recipe, std::vector<const TensorInfo*>& found
 }  // namespace
 
 Recipe view(const TensorInfo& tensor) {
-  return view(tensor, 0, tensor.shape, row_major_strides(tensor.shape));
+  const bool is_row_major = tensor.strides.empty();
+  return stored_view(
+      tensor, 0, tensor.shape, is_row_major ? row_major_strides(tensor.shape) : tensor.strides);
 }
 
 Recipe view(const TensorInfo& tensor,
             std::int64_t offset,
             Shape shape,
             std::vector<std::int64_t> strides) {
-  RecipeNode node;
-  node.op = RecipeNode::Op::kView;
-  node.dtype = tensor.dtype;
-  node.shape = std::move(shape);
-  node.tensor = &tensor;
-  node.view_offset = offset;
-  node.strides = std::move(strides);
-  check_window(node);
-  return finish(std::move(node));
+  if (tensor.strides.empty()) {
+    return stored_view(tensor, offset, std::move(shape), std::move(strides));
+  }
+  StoredWindow window = to_stored(tensor, offset, shape, strides);
+  return stored_view(tensor, window.offset, std::move(shape), std::move(window.strides));
 }
 
 Recipe rows(const Recipe& source, std::int64_t first, std::int64_t count) {
@@ -115,7 +182,7 @@ Recipe rows(const Recipe& source, std::int64_t first, std::int64_t count) {
     Shape shape = whole->shape;
     shape.front() = count;
     const std::int64_t skipped = checked_multiply(first, whole->strides.front());
-    return view(
+    return stored_view(
         *whole->tensor, checked_add(whole->view_offset, skipped), std::move(shape), whole->strides);
   });
 }
@@ -123,10 +190,10 @@ Recipe rows(const Recipe& source, std::int64_t first, std::int64_t count) {
 Recipe transpose(const Recipe& source) {
   return map_view(source, [](const Recipe& matrix) {
     EXPORT_CHECK(matrix->shape.size() == 2, "only a matrix can be transposed");
-    return view(*matrix->tensor,
-                matrix->view_offset,
-                {matrix->shape[1], matrix->shape[0]},
-                {matrix->strides[1], matrix->strides[0]});
+    return stored_view(*matrix->tensor,
+                       matrix->view_offset,
+                       {matrix->shape[1], matrix->shape[0]},
+                       {matrix->strides[1], matrix->strides[0]});
   });
 }
 

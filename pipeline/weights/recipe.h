@@ -25,7 +25,7 @@ struct RecipeNode {
   Shape shape;                    ///< of the result, row-major
   std::vector<Recipe> inputs;
 
-  // kView: element (i, j, …) is source element view_offset + i * strides[0] + j * strides[1] + …
+  // kView: element (i, j, …) is stored element view_offset + i * strides[0] + j * strides[1] + …
   const TensorInfo* tensor = nullptr;
   std::int64_t view_offset = 0;       ///< elements
   std::vector<std::int64_t> strides;  ///< elements
@@ -38,9 +38,11 @@ struct RecipeNode {
       generate;  ///< kGenerate: bytes from element `first`
 };
 
-/// The whole tensor as stored.
+/// The whole tensor, in row-major order however it is stored.
 Recipe view(const TensorInfo& tensor);
-/// A strided window. \throws Error{kInternal} if it reaches outside the tensor
+/// A strided window; offset and strides count row-major elements, however the tensor is stored.
+/// \throws Error{kInternal} if it reaches outside the tensor; Error{kUnsupportedModel} if the
+///         tensor is stored in an order in which this is no window (rows and transposes always are)
 Recipe view(const TensorInfo& tensor,
             std::int64_t offset,
             Shape shape,

@@ -1,7 +1,12 @@
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
 #include "pipeline/checkpoint/checkpoint.h"
 #include "pipeline/checkpoint/index.h"
 #include "pipeline/checkpoint/model_config.h"
 #include "pipeline/checkpoint/safetensors.h"
+#include "pipeline/checkpoint/torch_file.h"
 #include "pipeline/error.h"
 #include "tests/fuzz/targets.h"
 
@@ -23,6 +28,50 @@ void fuzz_safetensors(Input input) {
       position += tensor.bytes;
     }
     FUZZ_CHECK(position == file.size());
+  } catch (const Error& error) {
+    FUZZ_CHECK(error.code() != ErrorCode::kInternal);
+  }
+}
+
+namespace {
+
+class MemoryFile final : public RandomAccessFile {
+ public:
+  explicit MemoryFile(Input input) : bytes_(std::as_bytes(input)) {}
+
+  [[nodiscard]] const std::string& name() const override { return name_; }
+  [[nodiscard]] std::uint64_t file_bytes() const override { return bytes_.size(); }
+  [[nodiscard]] bool read_exactly(std::uint64_t offset, std::span<std::byte> out) const override {
+    if (offset > bytes_.size() || out.size() > bytes_.size() - offset) {
+      return false;
+    }
+    std::ranges::copy(bytes_.subspan(static_cast<std::size_t>(offset), out.size()), out.begin());
+    return true;
+  }
+
+ private:
+  std::string name_ = "fuzz";
+  std::span<const std::byte> bytes_;
+};
+
+}  // namespace
+
+/// The input is a whole file. Whatever the strides, no tensor reaches outside.
+void fuzz_torch(Input input) {
+  try {
+    for (const TensorInfo& tensor : read_torch_file(MemoryFile(input))) {
+      FUZZ_CHECK(tensor.offset <= input.size());
+      FUZZ_CHECK(tensor.bytes <= input.size() - tensor.offset);
+      FUZZ_CHECK(!tensor.name.empty());
+      const std::uint64_t count = element_count(tensor.shape);
+      FUZZ_CHECK(tensor.strides.empty() || tensor.strides.size() == tensor.shape.size());
+      FUZZ_CHECK(!tensor.strides.empty() || tensor.bytes == count * item_bytes(tensor.dtype));
+      std::uint64_t last = 0;
+      for (std::size_t i = 0; i < tensor.strides.size(); ++i) {
+        last += static_cast<std::uint64_t>((tensor.shape[i] - 1) * tensor.strides[i]);
+      }
+      FUZZ_CHECK(count == 0 || (last + 1) * item_bytes(tensor.dtype) <= tensor.bytes);
+    }
   } catch (const Error& error) {
     FUZZ_CHECK(error.code() != ErrorCode::kInternal);
   }

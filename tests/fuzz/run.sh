@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(safetensors index config tar compressed zip request s3_xml offsets)
+[ ${#targets[@]} -gt 0 ] || targets=(safetensors index torch config tar compressed zip request s3_xml offsets)
 
 program_of() {
   case $1 in

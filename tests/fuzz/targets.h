@@ -17,6 +17,7 @@ struct Target {
 
 void fuzz_safetensors(Input input);
 void fuzz_index(Input input);
+void fuzz_torch(Input input);
 void fuzz_config(Input input);
 void fuzz_archive(Input input);
 void fuzz_request(Input input);
@@ -27,6 +28,7 @@ void fuzz_offsets(Input input);
 inline constexpr Target kTargets[] = {
     {"safetensors", fuzz_safetensors},
     {"index", fuzz_index},
+    {"torch", fuzz_torch},
     {"config", fuzz_config},
     {"tar", fuzz_archive},
     {"compressed", fuzz_archive},

@@ -119,7 +119,7 @@ def tar_cases():
         ("tar-html", b"<html>403 Forbidden</html>" * 40, CORRUPT, "no tar"),
         ("tar-only-end", TAR_END, "CORRUPT_CHECKPOINT", "config.json"),
         ("tar-two-models", tar({"a/config.json": b"{}", "a/model.safetensors": b"", "b/config.json": b"{}", "b/model.safetensors": b""}), "CORRUPT_CHECKPOINT", "2 directories"),
-        ("tar-only-pickles", tar({"config.json": b"{}", "pytorch_model.bin": b"\x80\x02."}), "UNSUPPORTED_MODEL", "pytorch_model.bin"),
+        ("tar-only-gguf", tar({"config.json": b"{}", "model.gguf": b"GGUF"}), "UNSUPPORTED_MODEL", "model.gguf"),
         ("tar-of-a-tar", tar({"model.tar": CONFIG + TAR_END}), "CORRUPT_CHECKPOINT", "config.json"),
         ("xz", b"\xfd7zXZ\0" + b"x" * 600, OPTION, "xz"),
         ("bzip2", b"BZh9" + b"x" * 600, OPTION, "bzip2"),

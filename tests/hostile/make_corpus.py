@@ -11,6 +11,7 @@ import sys
 
 import archive_cases
 import checkpoint_cases
+import pickle_cases
 from formats import ZipEntry, gz, tar, zip64_end, zip_archive, zstd, zstd_skippable
 
 FIXTURE = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "qwen2" / "checkpoint"
@@ -36,12 +37,13 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     model = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
     config, weights = model["config.json"], model["model.safetensors"]
-    cases = good_cases(model)
+    cases = good_cases(model) + pickle_cases.good_cases(model)
     cases += archive_cases.tar_cases() + archive_cases.compressed_cases() + archive_cases.zip_cases()
     for name, files, code, word in (
         checkpoint_cases.header_cases(config)
         + checkpoint_cases.index_cases(config)
         + checkpoint_cases.config_cases(config, weights)
+        + pickle_cases.cases(config)
     ):
         cases.append((name, tar(files), code, word))
     assert len({name for name, *_ in cases}) == len(cases), "two cases have one name"

@@ -231,9 +231,87 @@ TEST(ModelRoot, IsRefusedWhenMissingOrTooDeep) {
 TEST(ModelRoot, SaysWhenOnlyOtherWeightsAreThere) {
   Sandbox sandbox;
   sandbox.expect_refused(
-      TarBuilder().file("m/config.json", "{}").file("m/pytorch_model.bin", "w").end().bytes(),
+      TarBuilder().file("m/config.json", "{}").file("m/model.gguf", "w").end().bytes(),
       kUnsupportedModel,
-      "found m/pytorch_model.bin but no *.safetensors; convert the model");
+      "found m/model.gguf but no *.safetensors or pytorch_model.bin; convert the model");
+}
+
+TEST(ModelRoot, RefusesTheOldLayoutOfSentenceTransformers) {
+  Sandbox sandbox;
+  sandbox.expect_refused(TarBuilder()
+                             .file("modules.json", "[]")
+                             .file("0_Transformer/config.json", "{}")
+                             .file("0_Transformer/model.safetensors", "w")
+                             .file("1_Pooling/config.json", "{}")
+                             .end()
+                             .bytes(),
+                         kUnsupportedModel,
+                         "modules.json lies beside 0_Transformer/config.json");
+}
+
+TEST(Extract, TakesPicklesWhereNoSafetensorsAre) {
+  Sandbox sandbox;
+  const ExtractedArchive result =
+      sandbox.extract(TarBuilder()
+                          .file("m/config.json", "{}")
+                          .file("m/pytorch_model-00001-of-00002.bin", "1")
+                          .file("m/pytorch_model-00002-of-00002.bin", "2")
+                          .file("m/pytorch_model.bin.index.json", "{}")
+                          .file("m/training_args.bin", "a program")
+                          .file("m/checkpoint-5/pytorch_model.bin", "older")
+                          .end()
+                          .bytes());
+  EXPECT_THAT(result.files,
+              ElementsAre("config.json",
+                          "pytorch_model-00001-of-00002.bin",
+                          "pytorch_model-00002-of-00002.bin",
+                          "pytorch_model.bin.index.json"));
+  EXPECT_THAT(result.skipped,
+              ElementsAre("m/checkpoint-5/pytorch_model.bin", "m/training_args.bin"));
+}
+
+TEST(Extract, DropsAPickleThatCameBeforeTheSafetensors) {
+  Sandbox sandbox;
+  const ExtractedArchive result = sandbox.extract(TarBuilder()
+                                                      .file("pytorch_model.bin", "w")
+                                                      .file("config.json", "{}")
+                                                      .file("model.safetensors", "w")
+                                                      .end()
+                                                      .bytes());
+  EXPECT_THAT(result.files, ElementsAre("config.json", "model.safetensors"));
+  EXPECT_THAT(result.skipped, ElementsAre("pytorch_model.bin"));
+  EXPECT_FALSE(fs::exists(sandbox.job() / "pytorch_model.bin"));
+}
+
+// 2_Dense is a part of the model, whatever lies deeper is not; nested one level or not.
+TEST(Extract, TakesTheWeightsOfSentenceTransformersModules) {
+  for (const std::string root : {"", "m/"}) {
+    Sandbox sandbox;
+    TarBuilder tar;
+    for (const char* name : {"config.json",
+                             "modules.json",
+                             "model.safetensors",
+                             "2_Dense/config.json",
+                             "2_Dense/model.safetensors",
+                             "3_Dense/pytorch_model.bin",
+                             "4_Dense/model.safetensors",
+                             "4_Dense/pytorch_model.bin",
+                             "2_Dense/optimizer.bin",
+                             "other/model.safetensors",
+                             "2_Dense/old/model.safetensors"}) {
+      tar.file(root + name, "{}");
+    }
+    const ExtractedArchive result = sandbox.extract(tar.end().bytes());
+    EXPECT_THAT(result.files,
+                ElementsAre("2_Dense/config.json",
+                            "2_Dense/model.safetensors",
+                            "3_Dense/pytorch_model.bin",
+                            "4_Dense/model.safetensors",
+                            "config.json",
+                            "model.safetensors",
+                            "modules.json"));
+    EXPECT_EQ(result.skipped.size(), 4U);
+  }
 }
 
 TEST(Extract, StopsWhenCancelled) {

@@ -126,6 +126,28 @@ TEST(WeightFiles, TakesTheOnlyVariantIndex) {
   EXPECT_EQ(read_all(WeightFiles::open(directory.path()), "x"), "half");
 }
 
+// use_safetensors=None in transformers: safetensors first, sharded or not, and a variant only where
+// nothing else is.
+TEST(WeightFiles, PrefersSafetensorsToPickles) {
+  const TempDirectory directory;
+  directory.write("pytorch_model.bin", "not even opened");
+  directory.write("pytorch_model.bin.index.json", "not even opened");
+  write_sharded(directory, kGoodIndex);
+  EXPECT_EQ(WeightFiles::open(directory.path()).tensors().size(), 3U);
+  directory.write("model.safetensors", file_of({{"x", "1"}}));
+  EXPECT_EQ(WeightFiles::open(directory.path()).tensors().size(), 1U);
+}
+
+TEST(WeightFiles, PrefersAPickleToAVariant) {
+  const TempDirectory directory;
+  const fs::path torch = fs::path(ONNXFERRY_TESTS_DIR) / "fixtures" / "torch";
+  fs::copy_file(torch / "tied-zip" / "pytorch_model.bin", directory.path() / "pytorch_model.bin");
+  directory.write("model.fp16.safetensors", file_of({{"x", "half"}}));
+  const WeightFiles weights = WeightFiles::open(directory.path());
+  EXPECT_NE(weights.find("head.weight"), nullptr);
+  EXPECT_THAT(weights.file_names(), testing::ElementsAre("pytorch_model.bin"));
+}
+
 TEST(WeightFiles, FollowsLinksOfAHubCache) {
   const TempDirectory directory;
   fs::create_directory(directory.path() / "blobs");
@@ -159,8 +181,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Empty", {}, kCorruptCheckpoint, "has no weights; expected model.safetensors"},
         Refusal{"OnlyPytorchBin",
                 {"pytorch_model.bin"},
-                kUnsupportedModel,
-                "found pytorch_model.bin but no model.safetensors; convert"},
+                kCorruptCheckpoint,
+                "pytorch_model.bin: is neither a zip nor a pickle"},
         Refusal{"OnlyGguf", {"model-q4.gguf"}, kUnsupportedModel, "found model-q4.gguf"},
         Refusal{"OnlyTensorFlow", {"tf_model.h5"}, kUnsupportedModel, "found tf_model.h5"},
         Refusal{"Adapter",

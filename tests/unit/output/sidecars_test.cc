@@ -1,6 +1,9 @@
 #include "pipeline/output/sidecars.h"
 
+#include <csignal>
+
 #include <nlohmann/json.hpp>
+#include <sys/resource.h>
 
 #include "tests/support/fixture.h"
 
@@ -62,6 +65,28 @@ TEST_F(Sidecars, CopiesEverythingButWeightsByteForByte) {
       ElementsAre("1_Pooling/config.json", "label2id.json", "tokenizer.json", "config.json"));
 }
 
+// sentence-transformers would not load a directory whose Dense has no weights; a pickle is not
+// handed on.
+TEST_F(Sidecars, KeepsTheSmallWeightsOfModulesButNoPickle) {
+  const std::vector<std::string> files = {"2_Dense/config.json",
+                                          "2_Dense/model.safetensors",
+                                          "3_Dense/pytorch_model.bin",
+                                          "config.json",
+                                          "modules.json"};
+  for (const std::string& name : files) {
+    std::filesystem::create_directories((from_.path() / name).parent_path());
+    write_text(from_.path() / name, name);
+  }
+  std::vector<std::string> names;
+  for (const FileReport& report : copy(files)) {
+    names.push_back(report.name);
+  }
+  EXPECT_THAT(
+      names,
+      ElementsAre(
+          "2_Dense/config.json", "2_Dense/model.safetensors", "modules.json", "config.json"));
+}
+
 TEST_F(Sidecars, SynthesizesGenerationConfigOnlyWhereItLacks) {
   write_text(
       from_.path() / "config.json",
@@ -83,6 +108,26 @@ TEST_F(Sidecars, AnUnreadableFileFailsTheJob) {
   testing::expect_error(ErrorCode::kConfigCopyFailed, "tokenizer.json could not be copied", [&] {
     copy({"config.json", "tokenizer.json"});
   });
+}
+
+TEST_F(Sidecars, AFullDiskIsNoFaultOfTheSource) {
+  write_text(from_.path() / "config.json", "{\"hidden_size\": 8}");
+  ExportOptions options;
+  options.model_id = "org/model";
+  // As a full disk would: no file may grow past 10 bytes.
+  const auto previous_action = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit previous{};
+  getrlimit(RLIMIT_FSIZE, &previous);
+  const rlimit limit{10, previous.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &limit);
+  testing::expect_error(ErrorCode::kResourceExhausted, "the disk is full: config.json", [&] {
+    copy({"config.json"});
+  });
+  testing::expect_error(ErrorCode::kResourceExhausted,
+                        "the disk is full: export_metadata.json",
+                        [&] { write_export_metadata(options, "bert", "fill-mask", to_.path()); });
+  setrlimit(RLIMIT_FSIZE, &previous);
+  (void)std::signal(SIGXFSZ, previous_action);
 }
 
 TEST_F(Sidecars, MetadataCarriesTheFiveKnownKeysFirst) {

@@ -4,9 +4,9 @@
 
 #include <fmt/format.h>
 
-#include "pipeline/archive/byte_source.h"
-#include "pipeline/archive/zip_fields.h"
 #include "pipeline/error.h"
+#include "pipeline/random_access_file.h"
+#include "pipeline/zip/fields.h"
 
 // Source of the layouts: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.14 to 4.3.16.
 
@@ -23,19 +23,19 @@ constexpr std::size_t kMaxCommentBytes = 0xFFFF;
 constexpr std::uint16_t kSaturated16 = 0xFFFF;
 constexpr std::uint32_t kSaturated32 = 0xFFFFFFFF;
 
-[[noreturn]] void fail(const FileSource& file,
+[[noreturn]] void fail(const RandomAccessFile& file,
                        std::string_view what,
                        ErrorCode code = ErrorCode::kCorruptArchive) {
   throw Error(code, fmt::format("{}: {}", file.name(), what), file.name());
 }
 
-[[noreturn]] void fail_split(const FileSource& file) {
+[[noreturn]] void fail_split(const RandomAccessFile& file) {
   fail(file,
        "is one part of a split zip; pack everything in one file",
        ErrorCode::kUnsupportedOption);
 }
 
-std::vector<std::byte> read(const FileSource& file, std::uint64_t offset, std::size_t count) {
+std::vector<std::byte> read(const RandomAccessFile& file, std::uint64_t offset, std::size_t count) {
   std::vector<std::byte> bytes(count);
   if (!file.read_exactly(offset, bytes)) {
     fail(file, "became shorter while it was read");
@@ -45,7 +45,7 @@ std::vector<std::byte> read(const FileSource& file, std::uint64_t offset, std::s
 
 /// The offset of the only end record whose comment ends with the file. A second one would let two
 /// programs see two archives.
-std::uint64_t find_end(const FileSource& file) {
+std::uint64_t find_end(const RandomAccessFile& file) {
   const std::uint64_t tail_bytes =
       std::min<std::uint64_t>(file.file_bytes(), std::uint64_t{kEndBytes} + kMaxCommentBytes);
   const std::uint64_t tail_offset = file.file_bytes() - tail_bytes;
@@ -76,7 +76,7 @@ struct End32 {
 };
 
 /// A field of the end record and the one of zip64 must agree, unless the former is full.
-void check_same(const FileSource& file,
+void check_same(const RandomAccessFile& file,
                 std::uint64_t narrow,
                 std::uint64_t full,
                 std::uint64_t wide) {
@@ -85,7 +85,7 @@ void check_same(const FileSource& file,
   }
 }
 
-ZipEnd read_end64(const FileSource& file, std::uint64_t locator_offset, const End32& narrow) {
+ZipEnd read_end64(const RandomAccessFile& file, std::uint64_t locator_offset, const End32& narrow) {
   const std::vector<std::byte> locator_bytes = read(file, locator_offset, kLocatorBytes);
   const ZipFields locator(locator_bytes);
   if (locator.u32(4) != 0 || locator.u32(16) > 1) {
@@ -117,7 +117,7 @@ ZipEnd read_end64(const FileSource& file, std::uint64_t locator_offset, const En
 
 }  // namespace
 
-ZipEnd read_zip_end(const FileSource& file) {
+ZipEnd read_zip_end(const RandomAccessFile& file) {
   const std::uint64_t end_offset = find_end(file);
   const std::vector<std::byte> bytes = read(file, end_offset, kEndBytes);
   const ZipFields fields(bytes);

@@ -45,10 +45,10 @@ struct ZipEnd {
   std::uint64_t directory_bytes = 0;
 };
 
-class FileSource;
+class RandomAccessFile;
 
 /// Find and check the end record, and the zip64 ones if there are any.
 /// \throws Error{kCorruptArchive}; Error{kUnsupportedOption} for a part of a split archive
-ZipEnd read_zip_end(const FileSource& file);
+ZipEnd read_zip_end(const RandomAccessFile& file);
 
 }  // namespace onnxferry

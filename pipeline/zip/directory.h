@@ -4,17 +4,17 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/archive/byte_source.h"
-#include "pipeline/archive/entry_reader.h"
+#include "pipeline/random_access_file.h"
 
 namespace onnxferry {
 
 enum class ZipMethod : std::uint8_t { kStored, kDeflate };
+enum class ZipEntryType : std::uint8_t { kFile, kDirectory, kSymlink, kOther };
 
 /// One entry as the central directory has it; the local header says the same.
 struct ZipRecord {
   std::string name;  ///< raw: not checked in any way
-  EntryType type = EntryType::kOther;
+  ZipEntryType type = ZipEntryType::kOther;
   ZipMethod method = ZipMethod::kStored;
   std::uint32_t crc32 = 0;
   std::uint64_t compressed_bytes = 0;
@@ -29,6 +29,6 @@ struct ZipRecord {
 /// \throws Error{kCorruptArchive} damaged, truncated, ambiguous, or directory and local headers
 ///         differ; Error{kLimitExceeded} too many entries; Error{kUnsupportedOption} encrypted,
 ///         split over several files, or compressed by a method other than deflate
-std::vector<ZipRecord> read_zip_directory(const FileSource& file, const ArchiveLimits& limits);
+std::vector<ZipRecord> read_zip_directory(const RandomAccessFile& file, std::uint64_t max_entries);
 
 }  // namespace onnxferry

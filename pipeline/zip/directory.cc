@@ -1,4 +1,4 @@
-#include "pipeline/archive/zip_directory.h"
+#include "pipeline/zip/directory.h"
 
 #include <algorithm>
 #include <numeric>
@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
-#include "pipeline/archive/entry_name.h"
-#include "pipeline/archive/zip_fields.h"
 #include "pipeline/error.h"
+#include "pipeline/quote.h"
+#include "pipeline/zip/fields.h"
 
 // Source of the layouts: PKWARE APPNOTE.TXT 6.3.10, sections 4.3.7 to 4.3.12 and 4.5.3.
 
@@ -44,9 +44,8 @@ struct Header {
 [[noreturn]] void fail(std::string_view name,
                        std::string_view what,
                        ErrorCode code = ErrorCode::kCorruptArchive) {
-  throw Error(code,
-              fmt::format("the entry {} {}", quote_entry(name), what),
-              std::string(name.substr(0, 255)));
+  throw Error(
+      code, fmt::format("the entry {} {}", quote(name), what), std::string(name.substr(0, 255)));
 }
 
 /// Values too large for their 32 bits are in a zip64 field, in this order. \return bytes used
@@ -89,21 +88,21 @@ void read_extra(const ZipFields& extra, Header& header) {
   }
 }
 
-EntryType type_of(const Header& header) {
+ZipEntryType type_of(const Header& header) {
   const bool is_directory_name = header.name.ends_with('/');
   switch (header.attributes >> 16 & S_IFMT) {  // Unix mode; 0 from writers without one
     case 0:
     case S_IFREG:
-      return is_directory_name ? EntryType::kDirectory : EntryType::kFile;
+      return is_directory_name ? ZipEntryType::kDirectory : ZipEntryType::kFile;
     case S_IFDIR:
       if (!is_directory_name) {
         fail(header.name, "is a directory by its attributes, but not by its name");
       }
-      return EntryType::kDirectory;
+      return ZipEntryType::kDirectory;
     case S_IFLNK:
-      return EntryType::kSymlink;
+      return ZipEntryType::kSymlink;
     default:
-      return EntryType::kOther;
+      return ZipEntryType::kOther;
   }
 }
 
@@ -127,7 +126,7 @@ ZipRecord to_record(const Header& header) {
     fail(header.name,
          fmt::format("is stored, but says {} bytes in {}", record.bytes, record.compressed_bytes));
   }
-  if (record.type == EntryType::kDirectory && record.bytes != 0) {
+  if (record.type == ZipEntryType::kDirectory && record.bytes != 0) {
     fail(header.name, "is a directory with data");
   }
   return record;
@@ -136,13 +135,13 @@ ZipRecord to_record(const Header& header) {
 /// Walks the central directory and checks every local header against it.
 class Directory {
  public:
-  Directory(const FileSource& file, const ArchiveLimits& limits)
+  Directory(const RandomAccessFile& file, std::uint64_t max_entries)
       : file_(file), end_(read_zip_end(file)) {
-    if (end_.entries > limits.max_entries) {
+    if (end_.entries > max_entries) {
       throw Error(
           ErrorCode::kLimitExceeded,
           fmt::format(
-              "the archive has {} entries, expected at most {}", end_.entries, limits.max_entries));
+              "the archive has {} entries, expected at most {}", end_.entries, max_entries));
     }
     if (end_.directory_bytes > kMaxDirectoryBytes) {
       throw Error(ErrorCode::kLimitExceeded,
@@ -333,15 +332,15 @@ class Directory {
     fail(header.name, "has a data descriptor that differs from the central directory");
   }
 
-  const FileSource& file_;
+  const RandomAccessFile& file_;
   ZipEnd end_;
   std::vector<Header> headers_;
 };
 
 }  // namespace
 
-std::vector<ZipRecord> read_zip_directory(const FileSource& file, const ArchiveLimits& limits) {
-  return Directory(file, limits).read();
+std::vector<ZipRecord> read_zip_directory(const RandomAccessFile& file, std::uint64_t max_entries) {
+  return Directory(file, max_entries).read();
 }
 
 }  // namespace onnxferry

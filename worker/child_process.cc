@@ -1,5 +1,6 @@
 #include "worker/child_process.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <system_error>
@@ -87,11 +88,18 @@ struct ChildSetup {
   int events;
   int output;
   std::uint64_t memory_bytes;
+  std::uint64_t cpu_seconds;
+  int cgroup_procs;
 };
 
-void limit(int resource, rlim_t value) {
-  const rlimit bound{value, value};
-  ::setrlimit(static_cast<__rlimit_resource>(resource), &bound);
+/// Never above what already holds: raising that would be refused, and nothing would be limited.
+void limit(int resource, rlim_t soft, rlim_t hard) {
+  const auto which = static_cast<__rlimit_resource>(resource);
+  rlimit bound{};
+  ::getrlimit(which, &bound);
+  bound.rlim_max = std::min(hard, bound.rlim_max);
+  bound.rlim_cur = std::min(soft, bound.rlim_max);
+  ::setrlimit(which, &bound);
 }
 
 // Between fork and exec in a process with threads: only async-signal-safe calls.
@@ -101,14 +109,20 @@ void limit(int resource, rlim_t value) {
   if (::getppid() != setup.parent) {
     ::_exit(kSpawnFailed);  // the parent died before the death signal was armed
   }
+  if (setup.cgroup_procs >= 0) {
+    (void)!::write(setup.cgroup_procs, "0", 1);
+  }
   ::dup2(setup.input, STDIN_FILENO);
   ::dup2(setup.output, STDOUT_FILENO);
   ::dup2(setup.output, STDERR_FILENO);
   ::dup2(setup.events, kEventsDescriptor);
   ::close_range(kEventsDescriptor + 1, ~0U, 0);
-  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CORE, 0, 0);
   if (setup.memory_bytes != 0) {
-    limit(RLIMIT_DATA, setup.memory_bytes);
+    limit(RLIMIT_DATA, setup.memory_bytes, setup.memory_bytes);
+  }
+  if (setup.cpu_seconds != 0) {
+    limit(RLIMIT_CPU, setup.cpu_seconds, setup.cpu_seconds + ChildProcess::kCpuGraceSeconds);
   }
   const int score = ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
   if (score >= 0) {
@@ -117,7 +131,7 @@ void limit(int resource, rlim_t value) {
   }
   struct sigaction defaults{};
   defaults.sa_handler = SIG_DFL;
-  for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD}) {
+  for (const int number : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGXCPU}) {
     ::sigaction(number, &defaults, nullptr);
   }
   sigset_t none;
@@ -127,6 +141,11 @@ void limit(int resource, rlim_t value) {
   constexpr std::string_view kMessage = "cannot execute the job program\n";
   (void)!::write(STDERR_FILENO, kMessage.data(), kMessage.size());
   ::_exit(kSpawnFailed);
+}
+
+std::chrono::milliseconds to_milliseconds(const timeval& time) {
+  return std::chrono::seconds(time.tv_sec) + std::chrono::duration_cast<std::chrono::milliseconds>(
+                                                 std::chrono::microseconds(time.tv_usec));
 }
 
 }  // namespace
@@ -163,7 +182,9 @@ ChildProcess::ChildProcess(const Options& options) {
                          .input = input.get(),
                          .events = events.write_end.get(),
                          .output = output.write_end.get(),
-                         .memory_bytes = options.memory_bytes};
+                         .memory_bytes = options.memory_bytes,
+                         .cpu_seconds = options.cpu_seconds,
+                         .cgroup_procs = options.cgroup_procs};
   pid_ = ::fork();
   if (pid_ < 0) {
     throw_errno("fork");
@@ -206,10 +227,17 @@ std::optional<ChildExit> ChildProcess::try_wait() {
   }
   signal(SIGKILL);
   int status = 0;
-  ::waitpid(pid_, &status, 0);
+  rusage usage{};
+  ::wait4(pid_, &status, 0, &usage);
   reaped_ = true;
-  return WIFSIGNALED(status) ? ChildExit{.code = 0, .signal = WTERMSIG(status)}
-                             : ChildExit{.code = WEXITSTATUS(status), .signal = 0};
+  ChildExit exit;
+  exit.cpu_time = to_milliseconds(usage.ru_utime) + to_milliseconds(usage.ru_stime);
+  if (WIFSIGNALED(status)) {
+    exit.signal = WTERMSIG(status);
+  } else {
+    exit.code = WEXITSTATUS(status);
+  }
+  return exit;
 }
 
 }  // namespace onnxferry

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,6 +31,7 @@ class Descriptor {
 struct ChildExit {
   int code = 0;    ///< exit code, when it exited
   int signal = 0;  ///< 0: it exited
+  std::chrono::milliseconds cpu_time{0};
 };
 
 /// A process in its own group that cannot outlive this one: it has a parent-death signal, which
@@ -42,7 +44,12 @@ class ChildProcess {
     std::vector<std::string> command;  ///< path and arguments
     std::string input;                 ///< its stdin
     std::uint64_t memory_bytes = 0;    ///< RLIMIT_DATA (RLIMIT_AS would count mappings of files)
+    /// RLIMIT_CPU: SIGXCPU then, and SIGKILL kCpuGraceSeconds of CPU time later. 0: none
+    std::uint64_t cpu_seconds = 0;
+    int cgroup_procs = -1;  ///< cgroup.procs of the control group to run in; -1: the worker's
   };
+
+  static constexpr std::uint64_t kCpuGraceSeconds = 10;
 
   /// \throws Error{kResourceExhausted} when there are no more processes or descriptors
   explicit ChildProcess(const Options& options);

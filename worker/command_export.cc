@@ -174,6 +174,9 @@ int run_local_export(const ExportFlags& flags) {
   }
   StoreConfig store_config = store_config_from_environment(process_environment);
   store_config.allow_http = store_config.allow_local_addresses = true;  // the user's own machine
+  store_config.notice = [](std::string_view sentence) {
+    fmt::print(stderr, "note: {}\n", sentence);
+  };
   const auto stores = make_stores(store_config, process_environment);
   const ScratchDirectory scratch(scratch_parent(flags, options));
   Workspace workspace{.scratch = scratch.path(), .limits = {}, .runtime = choice.runtime.get()};

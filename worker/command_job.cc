@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "pipeline/run.h"
@@ -31,9 +32,17 @@ namespace {
 constexpr int kEventDescriptor = 3;
 
 std::atomic<bool> cancelled = false;
+std::atomic<bool> cpu_time_spent = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "written by a signal handler");
 
 void on_terminate(int /*signal*/) {
+  cancelled = true;
+}
+
+/// The soft limit of CPU time: the job ends itself, as when it is cancelled, so that no upload
+/// stays open. The hard limit follows for one that does not.
+void on_cpu_limit(int /*signal*/) {
+  cpu_time_spent = true;
   cancelled = true;
 }
 
@@ -42,6 +51,8 @@ void install_signals() {
   struct sigaction action{};
   action.sa_handler = on_terminate;
   sigaction(SIGTERM, &action, nullptr);
+  action.sa_handler = on_cpu_limit;
+  sigaction(SIGXCPU, &action, nullptr);
   action.sa_handler = SIG_IGN;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGPIPE, &action, nullptr);
@@ -56,8 +67,10 @@ bool follow_parent(std::int32_t parent_pid) {
 ExportReport run_spec(const v1::JobSpec& spec, StageObserver& observer) {
   const ExportOptions options =
       to_export_options(spec.request(), {.export_timestamp = spec.export_timestamp(), .now = {}});
-  const std::unique_ptr<Stores> stores =
-      make_stores(to_store_config(spec.stores()), process_environment);
+  StoreConfig store_config = to_store_config(spec.stores());
+  // The worker logs what stands on stderr as WARN.
+  store_config.notice = [](std::string_view sentence) { fmt::print(stderr, "{}\n", sentence); };
+  const std::unique_ptr<Stores> stores = make_stores(std::move(store_config), process_environment);
   std::shared_ptr<OnnxRuntime> runtime;
   if (options.verify > VerifyLevel::kStructure) {
     runtime = OnnxRuntime::load(spec.onnxruntime_library());
@@ -73,11 +86,21 @@ ExportReport run_spec(const v1::JobSpec& spec, StageObserver& observer) {
   return run_export(options, *stores, workspace, observer);
 }
 
+std::uint64_t cpu_limit_seconds() {
+  rlimit limit{};
+  getrlimit(RLIMIT_CPU, &limit);
+  return limit.rlim_cur;
+}
+
 /// Errors outside of a stage are ours or the host's; inside, in_stage has named them already.
 v1::Failure describe_failure() {
   try {
     throw;
   } catch (const Error& error) {
+    if (cpu_time_spent && error.code() == ErrorCode::kCancelled) {
+      return make_cpu_failure(cpu_limit_seconds(),
+                              error.stage() ? to_string(*error.stage()) : std::string_view());
+    }
     return to_message(error);
   } catch (const std::bad_alloc&) {
     return make_failure(ErrorCode::kResourceExhausted,

@@ -1,9 +1,10 @@
 #include "worker/consumer.h"
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -34,41 +35,61 @@ void warn(std::string_view what, const char* reason) {
   log(LogLevel::kWarn, fmt::format("{}: {}", what, reason));
 }
 
-/// The generation inside the library's serialised form ("CGMDv2:" + int32 in host order + ids). The
-/// opaque type has no getter before 2.4. Unknown forms count as a valid generation; the member id
-/// is checked besides.
-bool has_generation(const rd_kafka_consumer_group_metadata_t* metadata) {
+/// The member id inside the library's serialised form ("CGMDv2:", generation as int32 in host
+/// order, group and member id, each with a NUL), as the opaque type has no getters before 2.4. Of
+/// an unknown form the id is asked for. Nothing without a generation or an id: then we are no
+/// member.
+std::optional<std::string> find_member(rd_kafka_t* handle,
+                                       const rd_kafka_consumer_group_metadata_t* metadata) {
   constexpr std::string_view kMagic = "CGMDv2:";
   void* buffer = nullptr;
   std::size_t size = 0;
   const KafkaError error(rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size));
-  if (error || buffer == nullptr) {
-    return true;
+  std::string bytes;
+  if (!error && buffer != nullptr) {
+    bytes.assign(static_cast<const char*>(buffer), size);
+    rd_kafka_mem_free(nullptr, buffer);
   }
-  const std::string bytes(static_cast<const char*>(buffer), size);
-  rd_kafka_mem_free(nullptr, buffer);
+  std::string id;
   std::int32_t generation = 0;
-  if (!bytes.starts_with(kMagic) || bytes.size() < kMagic.size() + sizeof(generation)) {
-    return true;
+  constexpr std::size_t kGroup = kMagic.size() + sizeof(generation);
+  const std::size_t group_end = bytes.find('\0', kGroup);
+  if (bytes.starts_with(kMagic) && group_end != std::string::npos) {
+    std::memcpy(&generation, bytes.data() + kMagic.size(), sizeof(generation));
+    id = bytes.c_str() + group_end + 1;  // NOLINT(*-pointer-arithmetic): ends at its own NUL
+  } else if (char* asked = rd_kafka_memberid(handle); asked != nullptr) {
+    id = asked;
+    rd_kafka_mem_free(handle, asked);
   }
-  std::memcpy(&generation, bytes.data() + kMagic.size(), sizeof(generation));
-  return generation != kNoGeneration;
+  return generation == kNoGeneration || id.empty() ? std::nullopt : std::optional(id);
 }
 
-bool has_member_id(rd_kafka_t* handle) {
-  char* id = rd_kafka_memberid(handle);
-  const bool known = id != nullptr && *id != '\0';
-  if (id != nullptr) {
-    rd_kafka_mem_free(handle, id);
-  }
-  return known;
+std::optional<std::string> find_member(rd_kafka_t* handle) {
+  const KafkaGroupMetadata metadata(rd_kafka_consumer_group_metadata(handle));
+  return metadata ? find_member(handle, metadata.get()) : std::nullopt;
+}
+
+/// Whoever has not answered a revoke within max.poll.interval.ms is put out of the group, should
+/// another rebalance begin meanwhile.
+std::chrono::milliseconds find_handover_limit(const WorkerConfig& config,
+                                              const KafkaProperties& properties) {
+  const auto found = properties.find("max.poll.interval.ms");
+  const std::int64_t interval =
+      found == properties.end() ? INT64_MAX : std::strtoll(found->second.c_str(), nullptr, 10);
+  return std::chrono::milliseconds(
+      std::min<std::int64_t>(config.handover_limit_ms, interval / 4 * 3));
 }
 
 }  // namespace
 
-Consumer::Consumer(const WorkerConfig& config, ConsumerListener& listener)
-    : config_(config), listener_(listener) {
-  KafkaConf conf = make_conf(consumer_properties(config));
+Consumer::Consumer(const WorkerConfig& config,
+                   const KafkaProperties& properties,
+                   const std::string& topic,
+                   ConsumerListener& listener)
+    : config_(config),
+      listener_(listener),
+      handover_limit_(find_handover_limit(config, properties)) {
+  KafkaConf conf = make_conf(properties);
   rd_kafka_conf_set_opaque(conf.get(), this);
   rd_kafka_conf_set_rebalance_cb(conf.get(), on_rebalance);
   handle_ = make_handle(RD_KAFKA_CONSUMER, std::move(conf));
@@ -76,11 +97,8 @@ Consumer::Consumer(const WorkerConfig& config, ConsumerListener& listener)
   queue_.reset(rd_kafka_queue_get_consumer(handle_.get()));
   const std::uint64_t one = 1;
   rd_kafka_queue_io_event_enable(queue_.get(), wake_up_.descriptor(), &one, sizeof(one));
-  std::vector<TopicPartition> topics;
-  for (const std::string& topic : consumed_topics(config)) {
-    topics.push_back({topic, RD_KAFKA_PARTITION_UA});
-  }
-  const auto error = rd_kafka_subscribe(handle_.get(), make_partitions(topics).get());
+  const TopicPartition all{topic, RD_KAFKA_PARTITION_UA};
+  const auto error = rd_kafka_subscribe(handle_.get(), make_partitions(std::span(&all, 1)).get());
   if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
     throw Error(ErrorCode::kInvalidRequest,
                 fmt::format("cannot subscribe: {}", rd_kafka_err2str(error)));
@@ -92,6 +110,11 @@ Consumer::~Consumer() {
     rd_kafka_queue_io_event_enable(queue_.get(), -1, nullptr, 0);
   }
   queue_.reset();
+  // Destroying a cooperative member that has never been assigned anything can crash (2.0.2 to 2.2).
+  constexpr int kDestroyFixed = 0x020300ff;
+  if (handle_ && !has_joined_ && rd_kafka_version() < kDestroyFixed) {
+    static_cast<void>(handle_.release());  // NOLINT(bugprone-unused-return-value): the process ends
+  }
   if (handle_) {
     // Closing is close()'s work; here the callbacks have nobody to talk to any more.
     rd_kafka_destroy_flags(handle_.release(), RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
@@ -170,18 +193,48 @@ void Consumer::assign(rd_kafka_topic_partition_list_t* list) {
     warn("assign", rd_kafka_err2str(error));
   }
   rd_kafka_pause_partitions(handle_.get(), list);
-  const std::vector<TopicPartition> partitions = to_vector(list);
-  owned_.insert(partitions.begin(), partitions.end());
-  paused_.insert(partitions.begin(), partitions.end());
-  listener_.on_assigned(partitions);
+  for (TopicPartition& partition : to_vector(list)) {
+    paused_.insert(partition);
+    suspended_.insert(std::move(partition));
+  }
+  // This may be the end of a rebalance whose member is gone by now; another one follows then.
+  const std::optional<std::string> member = find_member(handle_.get());
+  if (!member) {
+    return;
+  }
+  member_ = *member;
+  const std::vector<TopicPartition> assigned(suspended_.begin(), suspended_.end());
+  owned_.merge(suspended_);
+  listener_.on_assigned(assigned);
 }
 
 void Consumer::revoke(rd_kafka_topic_partition_list_t* list) {
-  const bool lost = rd_kafka_assignment_lost(handle_.get()) != 0;
-  const std::vector<TopicPartition> partitions = to_vector(list);
-  listener_.on_revoked(partitions, lost ? Revocation::kLost : Revocation::kRevoked);
-  for (const TopicPartition& partition : partitions) {
+  finish_handover();
+  const bool is_lost = rd_kafka_assignment_lost(handle_.get()) != 0;
+  if (is_lost || is_closing_ || !is_cooperative(handle_.get())) {
+    give_up(list, is_lost ? Revocation::kLost : Revocation::kRevoked);
+    return;
+  }
+  handover_ = Handover{.list = KafkaPartitions(rd_kafka_topic_partition_list_copy(list)),
+                       .partitions = owned_of(list),
+                       .deadline = Clock::now() + handover_limit_};
+  serve_handover();
+}
+
+std::vector<TopicPartition> Consumer::owned_of(const rd_kafka_topic_partition_list_t* list) const {
+  std::vector<TopicPartition> partitions = to_vector(list);
+  std::erase_if(partitions, [&](const auto& partition) { return !owned_.contains(partition); });
+  return partitions;
+}
+
+void Consumer::give_up(rd_kafka_topic_partition_list_t* list, Revocation kind) {
+  const std::vector<TopicPartition> told = owned_of(list);
+  if (!told.empty() || list->cnt == 0) {
+    listener_.on_revoked(told, kind);
+  }
+  for (const TopicPartition& partition : to_vector(list)) {
     owned_.erase(partition);
+    suspended_.erase(partition);
     paused_.erase(partition);
   }
   if (is_cooperative(handle_.get())) {
@@ -193,6 +246,44 @@ void Consumer::revoke(rd_kafka_topic_partition_list_t* list) {
              error != RD_KAFKA_RESP_ERR_NO_ERROR) {
     warn("unassign", rd_kafka_err2str(error));
   }
+}
+
+void Consumer::serve_handover() {
+  if (handover_ && (handover_->partitions.empty() || Clock::now() >= handover_->deadline ||
+                    listener_.may_give_up(handover_->partitions, handover_limit_))) {
+    finish_handover();
+  }
+}
+
+void Consumer::finish_handover() {
+  if (handover_) {
+    const Handover handover = std::move(*handover_);
+    handover_.reset();
+    give_up(handover.list.get(), Revocation::kRevoked);
+  }
+}
+
+// The library tells of a lost membership only when no rebalance is under way (rd_kafka_cgrp.c,
+// revoke_all_rejoin_maybe), and a delayed hand-over is one. The broker has given our partitions to
+// others then, and may give them back to us: never with what we knew about them before.
+void Consumer::suspend() {
+  const std::vector<TopicPartition> lost(owned_.begin(), owned_.end());
+  suspended_.merge(owned_);
+  owned_.clear();
+  for (const TopicPartition& partition : lost) {
+    if (paused_.insert(partition).second) {
+      rd_kafka_pause_partitions(handle_.get(), make_partitions(std::span(&partition, 1)).get());
+    }
+  }
+  listener_.on_revoked(lost, Revocation::kLost);
+  finish_handover();
+}
+
+void Consumer::check() {
+  if (!owned_.empty() && find_member(handle_.get()) != member_) {
+    suspend();
+  }
+  serve_handover();
 }
 
 bool Consumer::start(const TopicPartition& partition, std::optional<std::int64_t> offset) {
@@ -219,32 +310,30 @@ void Consumer::set_paused(const TopicPartition& partition, bool paused) {
   }
 }
 
-KafkaGroupMetadata Consumer::group_metadata() const {
+KafkaGroupMetadata Consumer::group_metadata() {
   KafkaGroupMetadata metadata(rd_kafka_consumer_group_metadata(handle_.get()));
-  if (!metadata || !has_generation(metadata.get()) || !has_member_id(handle_.get())) {
-    return nullptr;
+  if (owned_.empty() || !metadata || find_member(handle_.get(), metadata.get()) != member_) {
+    return nullptr;  // what it means for the partitions is check()'s work
   }
   return metadata;
 }
 
-bool Consumer::close(std::chrono::milliseconds limit) {
-  if (std::exchange(closed_, true)) {
-    return true;
+void Consumer::begin_close() {
+  if (std::exchange(is_closing_, true)) {
+    return;
   }
+  finish_handover();
   const KafkaError error(rd_kafka_consumer_close_queue(handle_.get(), queue_.get()));
   if (error) {
     warn("close", rd_kafka_error_string(error.get()));
-    return false;
   }
-  const auto deadline = std::chrono::steady_clock::now() + limit;
-  while (rd_kafka_consumer_closed(handle_.get()) == 0) {
-    if (std::chrono::steady_clock::now() > deadline) {
-      return false;
-    }
-    const KafkaMessage message(
-        rd_kafka_consumer_poll(handle_.get(), 50));  // serves the last revoke
+}
+
+bool Consumer::is_closed() {
+  // Records that are still in the queue are nobody's.
+  while (KafkaMessage(rd_kafka_consumer_poll(handle_.get(), 0))) {
   }
-  return true;
+  return rd_kafka_consumer_closed(handle_.get()) != 0;
 }
 
 }  // namespace onnxferry

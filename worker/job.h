@@ -33,7 +33,14 @@ enum class JobState : std::uint8_t {
 };
 
 /// Why a running process was told to stop.
-enum class StopReason : std::uint8_t { kNone, kExpired, kCancelled, kDrained, kOrphaned };
+enum class StopReason : std::uint8_t {
+  kNone,
+  kExpired,
+  kOverTime,
+  kCancelled,
+  kDrained,
+  kOrphaned
+};
 
 struct Job {
   using SteadyTime = std::chrono::steady_clock::time_point;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "pipeline/error.h"
+#include "worker/reply.h"
 
 namespace onnxferry {
 namespace {
@@ -32,10 +33,22 @@ bool read_all(int descriptor, Function&& take) {
   }
 }
 
+ChildProcess::Options in_group(ChildProcess::Options options, const JobCgroup* cgroup) {
+  options.cgroup_procs = cgroup == nullptr ? -1 : cgroup->procs_descriptor();
+  return options;
+}
+
 }  // namespace
 
-JobProcess::JobProcess(EventLoop& loop, const ChildProcess::Options& options, Callbacks callbacks)
-    : loop_(loop), callbacks_(std::move(callbacks)), child_(options) {
+JobProcess::JobProcess(EventLoop& loop,
+                       const ChildProcess::Options& options,
+                       Callbacks callbacks,
+                       std::unique_ptr<JobCgroup> cgroup)
+    : loop_(loop),
+      callbacks_(std::move(callbacks)),
+      cpu_seconds_(options.cpu_seconds),
+      cgroup_(std::move(cgroup)),
+      child_(in_group(options, cgroup_.get())) {
   loop_.add(child_.events_descriptor(), [this] { read_events(); });
   loop_.add(child_.log_descriptor(), [this] { read_log(); });
   loop_.add(child_.exit_descriptor(), [this] { finish(); });
@@ -129,23 +142,47 @@ void JobProcess::finish() {
   if (log_lines_ > kMaxLogLines) {
     callbacks_.on_log_line(fmt::format("({} further lines left out)", log_lines_ - kMaxLogLines));
   }
-  JobEnd end = end_ ? std::move(*end_) : JobEnd(describe_crash(*exit));
+  JobEnd end = end_ ? std::move(*end_) : describe_death(*exit);
   const auto on_end = std::move(callbacks_.on_end);
   on_end(std::move(end));  // may destroy this object: nothing after it
 }
 
-JobCrash JobProcess::describe_crash(const ChildExit& exit) const {
+std::string JobProcess::in_stage() const {
+  return stage_.empty() ? std::string() : " in stage " + stage_;
+}
+
+// SIGKILL of anybody looks alike, so the group's and the process's own accounts are asked.
+std::optional<v1::Failure> JobProcess::find_limit_hit(const ChildExit& exit) const {
+  if (exit.signal == SIGKILL && cgroup_ && cgroup_->was_oom_killed()) {
+    return make_failure(
+        ErrorCode::kResourceExhausted,
+        fmt::format("the kernel killed the job{} for lack of memory; raise the job's memory limit "
+                    "or that of the worker",
+                    in_stage()),
+        stage_);
+  }
+  // The hard limit kills well above the soft one, whatever the account is off.
+  const bool was_killed_for_cpu =
+      exit.signal == SIGKILL && exit.cpu_time >= std::chrono::seconds(cpu_seconds_);
+  if (cpu_seconds_ != 0 && (exit.signal == SIGXCPU || was_killed_for_cpu)) {
+    return make_cpu_failure(cpu_seconds_, stage_);
+  }
+  return std::nullopt;
+}
+
+JobEnd JobProcess::describe_death(const ChildExit& exit) const {
+  if (std::optional<v1::Failure> failure = find_limit_hit(exit)) {
+    return *std::move(failure);
+  }
   std::string text =
       exit.signal == 0
           ? fmt::format("ended with exit code {} and no result", exit.code)
           : fmt::format("died of signal {} ({})", exit.signal, ::sigdescr_np(exit.signal));
-  if (!stage_.empty()) {
-    text += " in stage " + stage_;
-  }
+  text += in_stage();
   if (!protocol_failure_.empty()) {
     text += fmt::format("; its events could not be read: {}", protocol_failure_);
   }
-  return {.text = std::move(text), .stage = stage_};
+  return JobCrash{.text = std::move(text), .stage = stage_};
 }
 
 }  // namespace onnxferry

@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -10,6 +12,7 @@
 #include "onnxferry/v1/job.pb.h"
 #include "worker/child_process.h"
 #include "worker/event_loop.h"
+#include "worker/job_cgroup.h"
 #include "worker/job_events.h"
 
 namespace onnxferry {
@@ -35,7 +38,11 @@ class JobProcess {
     std::function<void(JobEnd)> on_end;  ///< may destroy this object
   };
 
-  JobProcess(EventLoop& loop, const ChildProcess::Options& options, Callbacks callbacks);
+  /// \param cgroup  the control group that the process runs in; null: the worker's
+  JobProcess(EventLoop& loop,
+             const ChildProcess::Options& options,
+             Callbacks callbacks,
+             std::unique_ptr<JobCgroup> cgroup = nullptr);
   ~JobProcess();
   JobProcess(const JobProcess&) = delete;
   JobProcess& operator=(const JobProcess&) = delete;
@@ -54,10 +61,15 @@ class JobProcess {
   void take_event(v1::JobEvent& event);
   void read_log();
   void finish();
-  [[nodiscard]] JobCrash describe_crash(const ChildExit& exit) const;
+  [[nodiscard]] JobEnd describe_death(const ChildExit& exit) const;
+  /// RESOURCE_EXHAUSTED when it died of one of its limits.
+  [[nodiscard]] std::optional<v1::Failure> find_limit_hit(const ChildExit& exit) const;
+  [[nodiscard]] std::string in_stage() const;
 
   EventLoop& loop_;
   Callbacks callbacks_;
+  std::uint64_t cpu_seconds_;
+  std::unique_ptr<JobCgroup> cgroup_;  ///< before child_: nothing may live in it when it goes
   ChildProcess child_;
   FrameReader frames_;
   std::string log_tail_;

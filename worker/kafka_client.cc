@@ -1,5 +1,6 @@
 #include "worker/kafka_client.h"
 
+#include <algorithm>
 #include <array>
 
 #include <fmt/format.h>
@@ -146,13 +147,12 @@ KafkaProperties consumer_properties(const WorkerConfig& config) {
       // Jobs are long: a deep prefetch is memory that a pause throws away again.
       {"queued.min.messages", "8"},
       {"queued.max.messages.kbytes", "8192"},
-      {"max.poll.interval.ms", "300000"},
+      // Also how long the broker waits for a member that delays a revoke (handover_limit_ms).
+      {"max.poll.interval.ms", std::to_string(std::max(300'000, config.handover_limit_ms / 3 * 4))},
   };
   if (!is_broker_side_group(config.kafka)) {
-    // Cooperative rebalancing has four bugs below 2.10 that concern us; re-adoption makes eager
-    // cheap.
-    properties["partition.assignment.strategy"] =
-        rd_kafka_version() >= 0x020a0000 ? "cooperative-sticky" : "range,roundrobin";
+    // The only one that lets a member finish what it runs before it gives a partition up.
+    properties["partition.assignment.strategy"] = "cooperative-sticky";
     properties["session.timeout.ms"] = "45000";
     properties["heartbeat.interval.ms"] = "3000";
   }

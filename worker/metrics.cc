@@ -33,6 +33,7 @@ Family<Histogram>& histogram(prometheus::Registry& registry, const char* name, c
 }
 
 constexpr const char* kRebalanceNames[] = {"assign", "revoke", "lost"};
+constexpr const char* kHandoverEnds[] = {"done", "cut"};
 constexpr const char* kFateNames[] = {"readopted", "killed", "answered"};
 constexpr const char* kSpanFateNames[] = {"sent", "dropped", "failed"};
 
@@ -52,6 +53,8 @@ struct Metrics::Families {
   Family<Counter>& bytes = counter(registry, "onnxferry_bytes_total", "Bytes moved by finished stages");
   Histogram& queue_wait = histogram(registry, "onnxferry_queue_wait_seconds", "From the record's timestamp to the first start").Add({}, kJobBuckets);
   Family<Counter>& rebalances = counter(registry, "onnxferry_kafka_rebalances_total", "Rebalance callbacks");
+  Family<Counter>& handovers = counter(registry, "onnxferry_kafka_handovers_total", "Partitions given up to another worker: when nothing of them ran any more (done), or before, so that jobs run again there (cut)");
+  Gauge& leaving = gauge(registry, "onnxferry_kafka_partitions_leaving", "Partitions that another worker waits for until their running jobs have ended").Add({});
   Gauge& assigned = gauge(registry, "onnxferry_kafka_partitions_assigned", "Partitions of this worker").Add({});
   Gauge& paused = gauge(registry, "onnxferry_kafka_partitions_paused", "Partitions paused: their window is full, or their next record is not due").Add({});
   Gauge& window = gauge(registry, "onnxferry_kafka_offset_window", "Highest delivered minus committed offset, the largest of all partitions").Add({});
@@ -84,6 +87,9 @@ Metrics::Metrics() : families_(std::make_unique<Families>()) {
   }
   for (const char* kind : kRebalanceNames) {
     families_->rebalances.Add({{"type", kind}});
+  }
+  for (const char* end : kHandoverEnds) {
+    families_->handovers.Add({{"end", end}});
   }
   for (const char* fate : kSpanFateNames) {
     families_->spans.Add({{"fate", fate}});
@@ -129,6 +135,12 @@ void Metrics::retry_partitions_waiting(std::size_t count) {
 void Metrics::rebalanced(RebalanceKind kind) {
   families_->rebalances.Add({{"type", kRebalanceNames[static_cast<std::size_t>(kind)]}})
       .Increment();
+}
+void Metrics::partitions_leaving(std::size_t count) {
+  families_->leaving.Set(static_cast<double>(count));
+}
+void Metrics::handed_over(HandoverEnd end) {
+  families_->handovers.Add({{"end", kHandoverEnds[static_cast<std::size_t>(end)]}}).Increment();
 }
 void Metrics::partitions(std::size_t assigned, std::size_t paused) {
   families_->assigned.Set(static_cast<double>(assigned));

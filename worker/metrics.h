@@ -8,6 +8,8 @@
 namespace onnxferry {
 
 enum class RebalanceKind : std::uint8_t { kAssign, kRevoke, kLost };
+/// kCut: its limit came first, or the membership ended; jobs that ran are run again elsewhere.
+enum class HandoverEnd : std::uint8_t { kDone, kCut };
 enum class ProgressFate : std::uint8_t { kSent, kDropped };
 enum class SpanFate : std::uint8_t { kSent, kDropped, kFailed };
 enum class OrphanFate : std::uint8_t { kReadopted, kKilled, kAnswered };
@@ -32,6 +34,9 @@ class Metrics {
   void retry_partitions_waiting(std::size_t count);
 
   void rebalanced(RebalanceKind kind);
+  /// Partitions that another worker waits for.
+  void partitions_leaving(std::size_t count);
+  void handed_over(HandoverEnd end);
   void partitions(std::size_t assigned, std::size_t paused);
   void offsets(std::int64_t largest_window, std::size_t largest_metadata_bytes);
   void transaction(std::string_view outcome, double seconds);

@@ -357,11 +357,18 @@ TransactionPublisher::StepResult TransactionPublisher::produce(const OutgoingRec
 
 TransactionPublisher::StepResult TransactionPublisher::send_offsets(
     const Transaction& transaction) {
-  const KafkaPartitions offsets = make_offsets(transaction.commits);
-  return climb("send offsets", [&] {
-    return rd_kafka_send_offsets_to_transaction(
-        producer_.get(), offsets.get(), transaction.group.get(), kStepTimeoutMs);
-  });
+  StepResult step;
+  for (const MemberCommit& commit : transaction.commits) {
+    const KafkaPartitions offsets = make_offsets(commit.partitions);
+    step = climb("send offsets", [&] {
+      return rd_kafka_send_offsets_to_transaction(
+          producer_.get(), offsets.get(), commit.group.get(), kStepTimeoutMs);
+    });
+    if (step.step != Step::kDone) {
+      break;
+    }
+  }
+  return step;
 }
 
 std::string TransactionPublisher::note_fence() {

@@ -4,6 +4,8 @@
 #include <functional>
 #include <optional>
 
+#include <fmt/format.h>
+
 #include "messages/codec.h"
 #include "messages/text.h"
 #include "messages/timestamps.h"
@@ -179,6 +181,16 @@ v1::Failure to_message(const Error& error) {
     added.set_text(clean(problem.text));
   }
   return failure;
+}
+
+v1::Failure make_cpu_failure(std::uint64_t limit_seconds, std::string_view stage) {
+  return make_failure(ErrorCode::kResourceExhausted,
+                      fmt::format("the job used up its {} s of CPU time{}{}; raise "
+                                  "--job-cpu-seconds or ask for less in one request",
+                                  limit_seconds,
+                                  stage.empty() ? "" : " in stage ",
+                                  stage),
+                      stage);
 }
 
 v1::Failure make_failure(ErrorCode code, std::string_view message, std::string_view stage) {

@@ -31,6 +31,10 @@ v1::Failure to_message(const Error& error);
 /// A failure that never was an Error: CRASHED, DEADLINE_EXCEEDED or CANCELLED found by the worker.
 v1::Failure make_failure(ErrorCode code, std::string_view message, std::string_view stage = {});
 
+/// RESOURCE_EXHAUSTED of a job that used up its CPU time: said by the job when it still can, else
+/// by the worker.
+v1::Failure make_cpu_failure(std::uint64_t limit_seconds, std::string_view stage);
+
 /// The failure of a request that could not be decoded: INVALID_REQUEST with all its problems.
 v1::Failure make_decode_failure(const std::vector<v1::FieldProblem>& problems);
 

@@ -33,13 +33,18 @@ struct PartitionCommit {
   CommittedOffset state;
 };
 
+/// What one member of the group commits, with its proof of membership.
+struct MemberCommit {
+  KafkaGroupMetadata group;
+  std::vector<PartitionCommit> partitions;
+};
+
 /// One commit: all of it becomes visible, or nothing.
 struct Transaction {
   std::uint64_t id = 0;
   /// Replies, dead letters, moves to the retry topic; none when an attempt starts.
   std::vector<OutgoingRecord> records;
-  std::vector<PartitionCommit> commits;
-  KafkaGroupMetadata group;
+  std::vector<MemberCommit> commits;
 };
 
 enum class TransactionOutcome : std::uint8_t {

@@ -18,8 +18,6 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kTick{100};
 constexpr milliseconds kCloseLimit{10'000};
-/// A revoke waits so long for a transaction on its way: it would be aborted, the job done again.
-constexpr milliseconds kRevokeWait{2'000};
 // A pause throws fetched records away and a resume takes up to a second in 2.0.2, so short jobs
 // must not pause: some records may wait here. Requests are at most 1 MiB each.
 constexpr std::size_t kPauseAbove = 16;
@@ -41,10 +39,13 @@ Worker::Worker(const WorkerConfig& config, Metrics& metrics, Health& health)
       health_(health),
       intake_(config),
       scratch_(config.scratch),
-      consumer_(config, *this),
-      committed_(std::make_unique<CommittedReader>(consumer_.handle())),
+      cgroups_(make_job_cgroups(config)),
+      consumers_(config, *this),
+      committed_(std::make_unique<CommittedReader>(consumers_.handle())),
       publisher_(config, transactional_id(config, scratch_.slot()), metrics) {
-  loop_.add(consumer_.descriptor(), [this] { consumer_.clear_wake_up(); });
+  for (const int descriptor : consumers_.descriptors()) {
+    loop_.add(descriptor, [this] { consumers_.clear_wake_ups(); });
+  }
   loop_.add(stop_signal_.descriptor(), [this] { stop_signal_.clear(); });
   loop_.add(publisher_.results().descriptor(), [this] {
     for (const TransactionResult& result : publisher_.results().take()) {
@@ -64,6 +65,10 @@ Worker::Worker(const WorkerConfig& config, Metrics& metrics, Health& health)
   }
   if (!config.progress_topic.empty()) {
     progress_ = std::make_unique<ProgressReporter>(config, metrics);
+  }
+  if (config.broker_outage_limit_ms > 0) {
+    broker_watch_ = std::make_unique<BrokerWatch>(consumers_.handle(),
+                                                  milliseconds(config.broker_outage_limit_ms));
   }
   if (!traces_url(config.tracing).empty()) {
     exporter_ = std::make_unique<OtlpExporter>(config.tracing, metrics);
@@ -99,92 +104,35 @@ void Worker::run() {
     publish_ready();
     apply_pauses();
     observe();
+    check_brokers();
     if (!clash_.empty()) {
       throw Error(ErrorCode::kUnavailable, clash_);
     }
   }
+  broker_watch_.reset();
   committed_->cancel();
-  if (!consumer_.close(kCloseLimit)) {
+  if (!consumers_.close(kCloseLimit)) {
     log(LogLevel::kWarn, "leaving the group took too long; the brokers will notice by themselves");
   }
   committed_.reset();
   log(LogLevel::kInfo, "worker stopped");
 }
 
-Worker::Partition* Worker::find_partition(const Job& job) {
-  const auto found = partitions_.find(job.record.source());
-  return found != partitions_.end() && job.epoch == found->second.epoch ? &found->second : nullptr;
-}
-
-void Worker::on_assigned(std::span<const TopicPartition> partitions) {
-  metrics_.rebalanced(RebalanceKind::kAssign);
-  const std::uint64_t epoch = next_epoch_++;
-  std::string names;
-  for (const TopicPartition& partition : partitions) {
-    partitions_[partition] = Partition{.epoch = epoch, .tracker = {}};
-    names += (names.empty() ? "" : ",") + to_string(partition);
-  }
-  log(LogLevel::kInfo, "partitions assigned", {{"partitions", names}});
-  if (!partitions.empty() && committed_) {
-    committed_->ask(epoch, {partitions.begin(), partitions.end()});
-  }
-}
-
-void Worker::on_revoked(std::span<const TopicPartition> partitions, Revocation kind) {
-  const bool lost = kind == Revocation::kLost;
-  metrics_.rebalanced(lost ? RebalanceKind::kLost : RebalanceKind::kRevoke);
-  if (!lost && pending_) {
-    publisher_.wait_idle(kRevokeWait);
-    for (const TransactionResult& result : publisher_.results().take()) {
-      take_result(result);
-    }
-  }
-  const Clock::time_point deadline = Clock::now() + milliseconds(config_.readopt_grace_ms);
-  std::vector<JobKey> forgotten;
-  for (const TopicPartition& partition : partitions) {
-    partitions_.erase(partition);
-    for (auto& [key, job] : jobs_) {
-      if (job->record.source() != partition || !job->epoch) {
-        continue;
-      }
-      job->epoch.reset();
-      job->orphan_deadline = deadline;
-      // Without a process or an answer there is nothing to adopt; the record will come again.
-      if (job->state != JobState::kRunning && job->state != JobState::kEnded &&
-          job->state != JobState::kMoving) {
-        forgotten.push_back(key);
-      }
-    }
-  }
-  for (const JobKey& key : forgotten) {
-    erase_job(*jobs_.at(key));
-  }
-  log(lost ? LogLevel::kWarn : LogLevel::kInfo,
-      lost ? "partitions lost" : "partitions revoked",
-      {{"count", std::to_string(partitions.size())}, {"jobs_kept", std::to_string(jobs_.size())}});
-}
-
-// While draining, records are not taken: what stands below may still be somebody's work.
-void Worker::on_end(const TopicPartition& partition, std::int64_t offset) {
-  const auto found = partitions_.find(partition);
-  if (found != partitions_.end() && found->second.is_started && !drain_deadline_) {
-    found->second.tracker.reach_end(offset);
-  }
-}
-
 void Worker::poll_consumer() {
   health_.last_poll_ms = Health::now_ms();
   metrics_.poll_turn();
-  while (std::optional<Record> record = consumer_.poll()) {
+  consumers_.check();
+  while (std::optional<Record> record = consumers_.poll()) {
     take_record(std::move(*record));
     apply_pauses();
   }
-  health_.group_joined = consumer_.has_joined();
+  health_.group_joined = consumers_.has_joined();
 }
 
 void Worker::take_record(Record record) {
   const auto found = partitions_.find(record.source());
-  if (found == partitions_.end() || !found->second.is_started || drain_deadline_) {
+  if (found == partitions_.end() || !found->second.is_started || found->second.is_leaving() ||
+      drain_deadline_) {
     return;  // not ours, or not any more: it stays uncommitted
   }
   Partition& partition = found->second;
@@ -258,7 +206,7 @@ void Worker::take_committed(const CommittedReader::Answer& answer) {
 void Worker::start_partitions() {
   for (auto& [name, partition] : partitions_) {
     if (partition.is_loaded && !partition.is_started) {
-      partition.is_started = consumer_.start(name, partition.tracker.low_water());
+      partition.is_started = consumers_.start(name, partition.tracker.low_water());
     }
   }
 }
@@ -276,11 +224,11 @@ void Worker::apply_pauses() {
   metrics_.retry_partitions_waiting(early.size());
   for (const auto& [name, partition] : partitions_) {
     const std::size_t count = unanswered[name];
-    if (!partition.is_started || drain_deadline_ || partition.tracker.is_full() ||
-        early.contains(name) || count >= kPauseAbove) {
-      consumer_.set_paused(name, true);
+    if (!partition.is_started || partition.is_leaving() || drain_deadline_ ||
+        partition.tracker.is_full() || early.contains(name) || count >= kPauseAbove) {
+      consumers_.set_paused(name, true);
     } else if (count <= kResumeBelow) {
-      consumer_.set_paused(name, false);
+      consumers_.set_paused(name, false);
     }
   }
 }
@@ -295,7 +243,9 @@ void Worker::observe() {
     }
   }
   metrics_.offsets(window, metadata);
-  metrics_.partitions(partitions_.size(), consumer_.paused_count());
+  metrics_.partitions(partitions_.size(), consumers_.paused_count());
+  metrics_.partitions_leaving(static_cast<std::size_t>(std::ranges::count_if(
+      partitions_, [](const auto& entry) { return entry.second.is_leaving(); })));
   const auto running = std::ranges::count_if(
       jobs_, [](const auto& entry) { return entry.second->process != nullptr; });
   metrics_.jobs_in_flight(static_cast<std::size_t>(running));
@@ -309,20 +259,28 @@ void Worker::observe() {
   health_.scratch_ok = free >= config_.min_scratch_bytes;
 }
 
+// A process that runs may still be of use: brokers that come back let its result through. Without
+// one there is nothing to lose, and new connections are all that is left to try.
+void Worker::check_brokers() const {
+  const milliseconds limit(config_.broker_outage_limit_ms);
+  const bool has_process = std::ranges::any_of(
+      jobs_, [](const auto& entry) { return entry.second->process != nullptr; });
+  if (!broker_watch_ || broker_watch_->silence() < limit || has_process || drain_deadline_) {
+    return;
+  }
+  throw Error(
+      ErrorCode::kUnavailable,
+      fmt::format("no broker of {} has answered for {} s; ending, so that whatever supervises this "
+                  "process starts it anew with new connections (--broker-outage-limit-ms)",
+                  config_.brokers,
+                  broker_watch_->silence().count() / 1000));
+}
+
 // Stop taking; what runs may end and is published.
 void Worker::begin_drain() {
   drain_deadline_ = Clock::now() + milliseconds(config_.drain_grace_ms);
   health_.draining = true;
-  std::vector<JobKey> idle;
-  for (const auto& [key, job] : jobs_) {
-    if (job->state == JobState::kWaiting || job->state == JobState::kBackoff ||
-        (job->state == JobState::kRecording && !job->in_transaction)) {
-      idle.push_back(key);
-    }
-  }
-  for (const JobKey& key : idle) {
-    erase_job(*jobs_.at(key));
-  }
+  forget_idle_jobs([](const Job&) { return true; });
   for (auto& [key, job] : jobs_) {
     if (!job->epoch && job->process) {
       job->stop_reason = StopReason::kOrphaned;

@@ -2,20 +2,23 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "worker/broker_watch.h"
 #include "worker/cancel_book.h"
 #include "worker/cancel_reader.h"
 #include "worker/committed_reader.h"
-#include "worker/consumer.h"
+#include "worker/consumers.h"
 #include "worker/event_loop.h"
 #include "worker/health.h"
 #include "worker/intake.h"
 #include "worker/job.h"
+#include "worker/job_cgroup.h"
 #include "worker/metrics.h"
 #include "worker/offset_tracker.h"
 #include "worker/otlp_exporter.h"
@@ -51,8 +54,12 @@ class Worker : private ConsumerListener {
     std::uint64_t epoch = 0;
     bool is_loaded = false;   ///< the tracker holds the committed state
     bool is_started = false;  ///< records from its low water on may be taken
+    /// Another member waits for it: nothing more of it starts.
+    std::optional<Clock::time_point> leaving_since;
     OffsetTracker tracker;
     std::optional<std::int64_t> committed;  ///< by the broker's last word
+
+    [[nodiscard]] bool is_leaving() const { return leaving_since.has_value(); }
   };
 
   /// What the transaction on its way will have done to a job.
@@ -76,10 +83,7 @@ class Worker : private ConsumerListener {
     std::string reason;
   };
 
-  // worker.cc: the loop and ownership
-  void on_assigned(std::span<const TopicPartition> partitions) override;
-  void on_revoked(std::span<const TopicPartition> partitions, Revocation kind) override;
-  void on_end(const TopicPartition& partition, std::int64_t offset) override;
+  // worker.cc: the loop
   void poll_consumer();
   void take_record(Record record);
   static void log_arrival(const Job& job);
@@ -87,10 +91,22 @@ class Worker : private ConsumerListener {
   void start_partitions();
   void apply_pauses();
   void observe();
+  void check_brokers() const;
   void begin_drain();
   void cancel_jobs();
   [[nodiscard]] bool is_drained() const;
+
+  // worker_ownership.cc: which partitions are ours
+  void on_assigned(std::span<const TopicPartition> partitions) override;
+  bool may_give_up(std::span<const TopicPartition> partitions,
+                   std::chrono::milliseconds limit) override;
+  void on_revoked(std::span<const TopicPartition> partitions, Revocation kind) override;
+  void on_end(const TopicPartition& partition, std::int64_t offset) override;
   Partition* find_partition(const Job& job);
+  /// No further attempt of it starts here: the worker drains, or its partition is to be given up.
+  [[nodiscard]] bool is_leaving(const Job& job);
+  std::size_t make_orphans(const TopicPartition& partition);
+  void forget_idle_jobs(const std::function<bool(const Job&)>& concerns);
 
   // worker_jobs.cc: attempts
   void start_waiting_jobs();
@@ -122,7 +138,10 @@ class Worker : private ConsumerListener {
 
   // worker_publish.cc: the one commit path
   void publish_ready();
+  using MemberCommits = std::map<std::string, MemberCommit>;  ///< by topic
   std::vector<Job*> ready_jobs();
+  MemberCommits find_members(const std::vector<Job*>& ready,
+                             const std::map<TopicPartition, OffsetTracker>& ended);
   [[nodiscard]] std::map<TopicPartition, OffsetTracker> ended_partitions() const;
   void add_reply(Job& job, Transaction& transaction);
   Change add_change(Job& job, Transaction& transaction, OffsetTracker& tracker);
@@ -141,6 +160,7 @@ class Worker : private ConsumerListener {
   Intake intake_;
   EventLoop loop_;
   Scratch scratch_;
+  std::unique_ptr<JobCgroups> cgroups_;  ///< null: jobs run in the worker's control group
   std::uint64_t next_epoch_ = 1;
   std::uint64_t next_sequence_ = 1;
   std::map<TopicPartition, Partition> partitions_;
@@ -159,7 +179,8 @@ class Worker : private ConsumerListener {
   bool are_cancels_known_ = false;  ///< the topic was read to its end, or is not there
   std::optional<Clock::time_point> cancel_wait_until_;
   // Threads last: they end first.
-  Consumer consumer_;
+  Consumers consumers_;
+  std::unique_ptr<BrokerWatch> broker_watch_;  ///< null: off
   std::unique_ptr<CommittedReader> committed_;
   std::unique_ptr<CancelReader> cancel_reader_;  ///< null: off
   TransactionPublisher publisher_;

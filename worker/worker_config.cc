@@ -165,6 +165,10 @@ void check_kafka(const WorkerConfig& config, Problems& problems) {
   }
   check_group_protocol(config, problems);
   problems.in_range("max-reply-bytes", config.max_reply_bytes, 4'096, 100'000'000);
+  problems.require(
+      config.broker_outage_limit_ms == 0 || config.broker_outage_limit_ms >= 5'000,
+      "broker-outage-limit-ms",
+      fmt::format("{} is less than 5000; 0 means never", config.broker_outage_limit_ms));
   problems.in_range("publish-deadline-ms", config.publish_deadline_ms, 1'000, 3'600'000);
 }
 
@@ -175,6 +179,7 @@ void check_jobs(const WorkerConfig& config, Problems& problems) {
   problems.in_range("retry-backoff-ms", config.retry_backoff_ms, 0, 3'600'000);
   problems.in_range(
       "retry-backoff-max-ms", config.retry_backoff_max_ms, config.retry_backoff_ms, 86'400'000);
+  problems.in_range("handover-limit-ms", config.handover_limit_ms, 0, 21'600'000);
   problems.in_range("readopt-grace-ms", config.readopt_grace_ms, 0, 3'600'000);
   problems.in_range("drain-grace-ms", config.drain_grace_ms, 0, 86'400'000);
   problems.in_range("kill-grace-ms", config.kill_grace_ms, 0, 600'000);
@@ -182,6 +187,15 @@ void check_jobs(const WorkerConfig& config, Problems& problems) {
       config.job_memory_bytes == 0 || config.job_memory_bytes >= (64U << 20U),
       "job-memory-bytes",
       fmt::format("{} is less than 64 MiB; 0 means no limit", config.job_memory_bytes));
+  problems.require(config.job_cpu_seconds <= 604'800,
+                   "job-cpu-seconds",
+                   fmt::format("{} is outside 0 to 604800", config.job_cpu_seconds));
+  problems.in_range("job-wall-seconds", config.job_wall_seconds, 0, 604'800);
+  problems.require(config.job_cpu_percent == 0 ||
+                       (config.job_cpu_percent >= 10 && config.job_cpu_percent <= 100'000),
+                   "job-cpu-percent",
+                   fmt::format("{} is neither 0 nor 10 to 100000; 100 is one processor",
+                               config.job_cpu_percent));
   problems.require(
       config.scratch.starts_with('/'),
       "scratch",

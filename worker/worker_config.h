@@ -30,7 +30,9 @@ struct WorkerConfig {
   std::string progress_topic = "onnxferry.progress";  ///< empty: none is sent
   std::string retry_topic;                            ///< empty: <request topic>.retry
   std::map<std::string, std::string> kafka;           ///< further librdkafka properties
-  int max_reply_bytes = 900'000;     ///< encoded value; below the topic's max.message.bytes
+  int max_reply_bytes = 900'000;  ///< encoded value; below the topic's max.message.bytes
+  /// With no answer of any broker for so long, and no job running, the process ends; 0: never.
+  int broker_outage_limit_ms = 900'000;
   int publish_deadline_ms = 60'000;  ///< repeats of a retriable transaction step end here
 
   // Jobs
@@ -40,10 +42,16 @@ struct WorkerConfig {
   int retry_delay_ms = 30'000;
   int retry_backoff_ms = 5'000;  ///< the same without a retry topic; doubled for each further one
   int retry_backoff_max_ms = 300'000;
+  /// A partition that is to move to another worker waits so long for its running jobs.
+  int handover_limit_ms = 1'800'000;
   int readopt_grace_ms = 60'000;       ///< a job of a revoked partition may run on so long
   int drain_grace_ms = 25'000;         ///< after SIGTERM, before running jobs are cancelled
   int kill_grace_ms = 10'000;          ///< between SIGTERM and SIGKILL of a job process
-  std::uint64_t job_memory_bytes = 0;  ///< RLIMIT_DATA of a job process; 0: none
+  std::uint64_t job_memory_bytes = 0;  ///< RLIMIT_DATA and memory.max of a job; 0: none
+  std::uint64_t job_cpu_seconds = 0;   ///< CPU time of an attempt; 0: any
+  int job_wall_seconds = 0;            ///< duration of an attempt; 0: any
+  int job_cpu_percent = 0;             ///< cpu.max of a job, 100 is one processor; 0: none
+  bool job_cgroups = true;             ///< a control group for each job where that is possible
   std::string scratch = "/var/tmp/onnxferry";
   std::uint64_t min_scratch_bytes = 1ULL << 30U;  ///< less free space: not ready, no new job
   std::uint64_t weights_cache_bytes = 0;          ///< unpacked weights kept between jobs; 0: none

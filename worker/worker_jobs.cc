@@ -33,6 +33,24 @@ v1::Failure expiry_failure(const Job& job) {
                       job.process ? job.process->stage() : "");
 }
 
+StopReason find_stop_reason(const Job& job, const WorkerConfig& config) {
+  if (has_expired(job)) {
+    return StopReason::kExpired;
+  }
+  const std::chrono::seconds limit(config.job_wall_seconds);
+  return limit.count() != 0 && std::chrono::steady_clock::now() - job.attempt_started >= limit
+             ? StopReason::kOverTime
+             : StopReason::kNone;
+}
+
+v1::Failure over_time_failure(const WorkerConfig& config, std::string_view stage) {
+  return make_failure(ErrorCode::kResourceExhausted,
+                      fmt::format("the attempt was not done after {} s and was stopped; raise "
+                                  "--job-wall-seconds or ask for less in one request",
+                                  config.job_wall_seconds),
+                      stage);
+}
+
 /// The error code of an attempt's end, as the spans of the stages that it cut off show it.
 std::string trace_error(StopReason reason, const JobEnd& end) {
   if (std::holds_alternative<v1::ExportResult>(end)) {
@@ -42,9 +60,10 @@ std::string trace_error(StopReason reason, const JobEnd& end) {
       failure != nullptr && reason == StopReason::kNone) {
     return v1::ErrorCode_Name(failure->code());
   }
-  const ErrorCode code = reason == StopReason::kNone      ? ErrorCode::kCrashed
-                         : reason == StopReason::kExpired ? ErrorCode::kDeadlineExceeded
-                                                          : ErrorCode::kCancelled;
+  const ErrorCode code = reason == StopReason::kNone       ? ErrorCode::kCrashed
+                         : reason == StopReason::kExpired  ? ErrorCode::kDeadlineExceeded
+                         : reason == StopReason::kOverTime ? ErrorCode::kResourceExhausted
+                                                           : ErrorCode::kCancelled;
   return std::string(describe(code).name);
 }
 
@@ -77,7 +96,7 @@ void Worker::start_waiting_jobs() {
   while (can_start_job()) {
     Job* next = nullptr;
     for (const auto& [key, job] : jobs_) {
-      if (job->state == JobState::kWaiting && !job->is_early(now) &&
+      if (job->state == JobState::kWaiting && !job->is_early(now) && !is_leaving(*job) &&
           (next == nullptr || job->sequence < next->sequence)) {
         next = job.get();
       }
@@ -151,7 +170,8 @@ void Worker::spawn(Job& job) {
     job.scratch = scratch_.make_job_directory();
     const ChildProcess::Options options{.command = config_.job_command,
                                         .input = frame(make_spec(job)),
-                                        .memory_bytes = config_.job_memory_bytes};
+                                        .memory_bytes = config_.job_memory_bytes,
+                                        .cpu_seconds = config_.job_cpu_seconds};
     job.process = std::make_unique<JobProcess>(
         loop_,
         options,
@@ -161,7 +181,8 @@ void Worker::spawn(Job& job) {
                 [id = job.request_id()](std::string_view line) {
                   log(LogLevel::kWarn, line, {{"request_id", id}, {"source", "job"}});
                 },
-            .on_end = [this, &job](JobEnd end) { on_job_end(job, std::move(end)); }});
+            .on_end = [this, &job](JobEnd end) { on_job_end(job, std::move(end)); }},
+        cgroups_ ? cgroups_->make() : nullptr);
   } catch (const Error& error) {
     on_job_end(job, to_message(error));
     return;
@@ -227,11 +248,13 @@ void Worker::on_job_end(Job& job, JobEnd end) {
   } else if (job.stop_reason == StopReason::kExpired) {
     end_job(job, std::move(expired), DeadLetter::kNo);
     log_end(job);
+  } else if (job.stop_reason == StopReason::kOverTime) {
+    retry_or_fail(job, over_time_failure(config_, stage), "attempt failed");
   } else if (job.stop_reason == StopReason::kCancelled) {
     end_cancelled(job, stage);
   } else if (job.stop_reason == StopReason::kOrphaned) {
     // Stopped as an orphan, adopted again too late: once more, here or elsewhere.
-    job.state = drain_deadline_ ? JobState::kReleasing : JobState::kWaiting;
+    job.state = is_leaving(job) ? JobState::kReleasing : JobState::kWaiting;
   } else if (job.stop_reason == StopReason::kDrained) {
     job.state = JobState::kReleasing;
   } else if (auto* failure = std::get_if<v1::Failure>(&end)) {
@@ -286,9 +309,11 @@ void Worker::tick_jobs() {
     if (job->process) {
       job->process->tick();
       report_progress(*job);
-      if (has_expired(*job) && job->stop_reason == StopReason::kNone) {
-        job->stop_reason = StopReason::kExpired;
-        job->process->stop(grace);
+      if (job->stop_reason == StopReason::kNone) {
+        job->stop_reason = find_stop_reason(*job, config_);
+        if (job->stop_reason != StopReason::kNone) {
+          job->process->stop(grace);
+        }
       }
     }
     if (!job->epoch && now > job->orphan_deadline) {

@@ -1,5 +1,6 @@
 // The one commit path: which changes go into the next transaction, and what its outcome means.
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -56,8 +57,26 @@ std::vector<Job*> Worker::ready_jobs() {
   }
   // Those that were in fewest aborts first: one that cannot be committed must not starve the rest.
   std::ranges::stable_sort(ready, {}, &Job::aborts);
-  ready.resize(std::min(ready.size(), one_by_one_ ? 1 : kMaxBatch));
   return ready;
+}
+
+// The members that may commit, of those that have something to commit.
+Worker::MemberCommits Worker::find_members(const std::vector<Job*>& ready,
+                                           const std::map<TopicPartition, OffsetTracker>& ended) {
+  std::set<std::string> topics;
+  for (const Job* job : ready) {
+    topics.insert(job->record.position.topic);
+  }
+  for (const auto& [name, tracker] : ended) {
+    topics.insert(name.topic);
+  }
+  MemberCommits members;
+  for (const std::string& topic : topics) {
+    if (KafkaGroupMetadata group = consumers_.group_metadata(topic)) {
+      members.emplace(topic, MemberCommit{.group = std::move(group), .partitions = {}});
+    }
+  }
+  return members;
 }
 
 void Worker::publish_ready() {
@@ -67,20 +86,21 @@ void Worker::publish_ready() {
   // The order matters (README.md, "Ownership"): rebalances were served above on this very thread,
   // so an epoch that holds now holds when the metadata is taken; a later change is the broker's to
   // refuse.
-  const std::vector<Job*> ready = ready_jobs();
+  std::vector<Job*> ready = ready_jobs();
   if (ready.empty()) {
     one_by_one_ = false;
   }
   std::map<TopicPartition, OffsetTracker> after =
       one_by_one_ ? decltype(after)() : ended_partitions();
+  MemberCommits members = find_members(ready, after);
+  std::erase_if(ready,
+                [&](const Job* job) { return !members.contains(job->record.position.topic); });
+  std::erase_if(after, [&](const auto& entry) { return !members.contains(entry.first.topic); });
+  ready.resize(std::min(ready.size(), one_by_one_ ? 1 : kMaxBatch));
   if (ready.empty() && after.empty()) {
     return;
   }
   Transaction transaction;
-  transaction.group = consumer_.group_metadata();
-  if (!transaction.group) {
-    return;
-  }
   PendingTransaction pending{.id = next_transaction_++, .changes = {}, .offsets = {}, .reason = {}};
   for (Job* job : ready) {
     OffsetTracker& tracker =
@@ -93,7 +113,12 @@ void Worker::publish_ready() {
     CommittedOffset commit = tracker.commit();
     EXPORT_CHECK(commit.offset.has_value(), "a commit without an offset");
     pending.offsets.push_back({name, *commit.offset, partitions_.at(name).epoch});
-    transaction.commits.push_back({name, std::move(commit)});
+    members.at(name.topic).partitions.push_back({name, std::move(commit)});
+  }
+  for (auto& [topic, commit] : members) {
+    if (!commit.partitions.empty()) {
+      transaction.commits.push_back(std::move(commit));
+    }
   }
   transaction.id = pending.id;
   next_end_commit_ = Clock::now() + kEndCommitInterval;
@@ -144,8 +169,8 @@ std::map<TopicPartition, OffsetTracker> Worker::ended_partitions() const {
   for (const auto& [name, partition] : partitions_) {
     const std::optional<std::int64_t> low_water = partition.tracker.low_water();
     // An offset is more than none.
-    if (partition.is_started && low_water && partition.tracker.in_flight() == 0 &&
-        low_water > partition.committed) {
+    if (partition.is_started && !partition.is_leaving() && low_water &&
+        partition.tracker.in_flight() == 0 && low_water > partition.committed) {
       ended.emplace(name, partition.tracker);
     }
   }
@@ -334,7 +359,7 @@ void Worker::confirm(Job& job, const PendingChange& change, Partition* partition
       if (job.state == JobState::kEnded) {
         return;
       }
-      if (drain_deadline_) {
+      if (drain_deadline_ || partition->is_leaving()) {
         job.state = JobState::kReleasing;
       } else {
         spawn(job);

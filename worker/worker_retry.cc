@@ -60,7 +60,7 @@ bool Worker::can_move(const Job& job) const {
 // Holds its slot. May end or erase the job.
 void Worker::wait_in_place(Job& job) {
   EXPORT_CHECK(job.retry_cause.has_value(), "a retry without a reason");
-  if (drain_deadline_) {
+  if (is_leaving(job)) {
     erase_job(job);  // the attempt stays counted; another worker makes the next one
     return;
   }

@@ -197,6 +197,7 @@ PutResult S3Store::put_if_absent(S3Request request, std::string_view bytes, Stag
     connection_.run(exchange, scope);
     if (exchange.reply().status == 501) {
       lacks_conditions_ = true;
+      note_lack_of_conditions();
       request.headers.pop_back();
       return put_without_condition(request, bytes, scope);
     }
@@ -218,6 +219,16 @@ PutResult S3Store::put_if_absent(S3Request request, std::string_view bytes, Stag
                           connection_.uri(request.key),
                           kMaxPutRepeats),
               connection_.uri(request.key));
+}
+
+void S3Store::note_lack_of_conditions() const {
+  if (connection_.config().notice) {
+    connection_.config().notice(fmt::format(
+        "the store answers 501 to conditional writes (If-None-Match) to the bucket {}; two jobs "
+        "that write to the same directory at once may not see each other; set s3-conditional to "
+        "off if this is known",
+        connection_.bucket()));
+  }
 }
 
 PutResult S3Store::put_without_condition(const S3Request& request,

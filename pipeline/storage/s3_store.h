@@ -48,6 +48,7 @@ class S3Store : public ObjectStore {
   PutResult put_without_condition(const S3Request& request,
                                   std::string_view bytes,
                                   StageScope& scope);
+  void note_lack_of_conditions() const;
   /// What the object holds now: nullopt when absent, else whether it equals `bytes`.
   std::optional<bool> compare(const std::string& key, std::string_view bytes, StageScope& scope);
   std::optional<ObjectInfo> info_by_get(const std::string& key, StageScope& scope);

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,6 +62,8 @@ struct StoreConfig {
   /// Let https:// inputs come from loopback, link-local and metadata addresses.
   bool allow_local_addresses = false;
   bool allow_file = true;  ///< file:// and local paths; a queue worker says false
+  /// Told once what an operator should know of a bucket; empty: nobody. Thread: any.
+  std::function<void(std::string_view sentence)> notice;
 };
 
 /// Fill endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile's endpoint_url), region

@@ -31,10 +31,12 @@ class CountingProxy(FaultProxy):
 
 
 class Cluster:
-    def __init__(self, folder, workers, flags):
+    def __init__(self, folder, workers, flags, broker_properties="", prepare=lambda cluster: None):
+        """`prepare` sees the workers before they start."""
         self.folder = folder
         self.flags = (*FAST_GROUP, *flags)
-        self.kafka = Kafka(folder / "kafka").start()
+        self.disk = self.clock = None  # of some worker's host: hosts.py
+        self.kafka = Kafka(folder / "kafka", broker_properties).start()
         self.s3 = S3(folder / "s3").start()
         self.bucket = self.s3.bucket("chaos")
         self.proxy = CountingProxy(self.s3.port).start()
@@ -45,6 +47,7 @@ class Cluster:
         self.auditor.create(*spread, self.topics.dlq, self.topics.replies, self.cancel_topic)
         self.guests = []
         self.workers = [self._worker(f"w{number}") for number in range(workers)]
+        prepare(self)
         for worker in self.workers:
             worker.start()
 
@@ -56,6 +59,8 @@ class Cluster:
     def close(self):
         for worker in (*self.workers, *self.guests):
             worker.kill()
+        if self.disk:
+            self.disk.close()
         self.auditor.close()
         self.proxy.stop()
         self.s3.stop()

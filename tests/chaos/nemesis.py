@@ -10,13 +10,17 @@ import time
 from harness.worker import process_lives
 
 SESSION_SECONDS = 6  # the workers' session.timeout.ms
-# Where `serve` kills itself on request (worker/README.md).
-FAILPOINTS = ("after-attempt", "after-produce", "before-commit", "after-commit")
+DISK_FULL = "code=RESOURCE_EXHAUSTED"  # in the worker's log; nothing else here has this code
+# Where `serve` kills itself on request (worker/README.md). Those that leave the duplicates that the control must see come
+# twice: in place of a reply they may meet a move to the retry topic, which leaves none.
+FAILPOINTS = ("after-attempt", "after-produce", "before-commit", "after-commit", "after-produce", "before-commit")
+# What a full disk still takes, in turn: an archive, perhaps not its export; no archive.
+DISK_LEFT = (300 << 10, 16 << 10)
 
 
 class Nemesis:
     def __init__(self, cluster, rng, log):
-        self.cluster = cluster  # .workers, .kafka, .proxy, .add_worker()
+        self.cluster = cluster  # .workers, .kafka, .proxy, .disk, .clock, .add_worker()
         self.rng = rng
         self.log = log
         self.fired = collections.Counter()
@@ -38,8 +42,11 @@ class Nemesis:
             self.store_cuts_downloads,
             self.store_stalls,
             self.store_goes_away,
+            self.jump_clock,
+            *([self.fill_disk] if cluster.disk.is_mounted else []),
         ]
         self.hand = []
+        self.strikes = 0
         self.went_round = False  # every kind has had its turn
 
     def strike(self):
@@ -48,11 +55,16 @@ class Nemesis:
             self.hand = list(self.faults)
             self.rng.shuffle(self.hand)
         fault = self.hand.pop()
+        self.strikes += 1
         begin = time.monotonic()
         fault()
         self.went_round = self.went_round or not self.hand
         name = fault.__name__ if hasattr(fault, "__name__") else f"die {fault.args[0]}"
         self.log(f"{name}: {time.monotonic() - begin:.1f} s")
+
+    def share_of_round(self):
+        """How much of the first round is over, the fault that is going on included."""
+        return min(1, self.strikes / len(self.faults))
 
     def heal(self):
         self.cluster.proxy.clear()
@@ -180,6 +192,36 @@ class Nemesis:
         self._nap(2.0, 6.0)
         self.cluster.proxy.start()
         self.fired["store away"] += 1
+
+    # --- hosts
+
+    def fill_disk(self):
+        """Until a job has met it."""
+        worker, disk = self.cluster.workers[0], self.cluster.disk
+        self._soon(lambda: self._has_partitions(worker), 30)
+        met = worker.log().count(DISK_FULL)
+        try:
+            for left in DISK_LEFT:
+                disk.fill(left)
+                if self._soon(lambda: worker.log().count(DISK_FULL) > met, 15):
+                    break
+        finally:
+            disk.empty()
+        self.fired["disk full"] += worker.log().count(DISK_FULL) - met
+
+    def jump_clock(self):
+        """Away and back while jobs run; the store and the broker keep the right time."""
+        clock = self.cluster.clock
+        self._soon(lambda: clock.worker.alive() and clock.worker.children(), 15)
+        position = len(clock.worker.log())
+        seconds = self.rng.choice((1, -1)) * self.rng.randrange(1200, 3000)
+        clock.jump(seconds)
+        try:
+            self._nap(2.0, 4.0)
+            shown = self._soon(lambda: clock.shows(seconds, position), 15)
+        finally:
+            clock.jump(0)
+        self.fired["clock forward and back" if seconds > 0 else "clock back and forward"] += shown
 
     def _store(self, name, rule, seconds):
         """For some seconds; if no request has met it by then, until one does."""

@@ -23,9 +23,10 @@ from harness.auditor import AuditError
 from harness.environment import BINARY
 from harness.fake import FAKE_JOB
 from harness.wait import wait_for
+from hosts import Clock, SmallDisk
 from nemesis import Nemesis
 from oracle import Oracle
-from workload import Workload, make_checkpoints, reference_digests
+from workload import MAX_MESSAGE_BYTES, Workload, make_checkpoints, reference_digests
 
 CHAOS_FLAGS = (
     # Requests of the kind "crash" die in the fake job; it hands all others on to the real one.
@@ -44,21 +45,23 @@ CHAOS_FLAGS = (
 
 
 class Sender(threading.Thread):
-    """Sends the requests at a steady pace, and cancellations a moment after some of them."""
+    """Sends the requests at a steady pace, and cancellations a moment after some of them. Where the faults take long, it
+    slows down to a third, so that the last fault still meets jobs."""
 
-    def __init__(self, cluster, workload, pace, rng):
+    def __init__(self, cluster, workload, nemesis, pace, rng):
         super().__init__(daemon=True)
-        self.cluster, self.workload, self.pace, self.rng = cluster, workload, pace, rng
+        self.cluster, self.workload, self.nemesis, self.pace, self.rng = cluster, workload, nemesis, pace, rng
         self.problem = None
 
     def run(self):
         try:
-            for request in self.workload.requests:
+            for number, request in enumerate(self.workload.requests):
                 if request.kind == "short deadline":
                     self.workload.refresh_deadline(request)
                 for _ in range(2 if request.kind == "duplicate" else 1):
                     self._send(self.cluster.topics.requests, request.value, request.headers, None)
-                time.sleep(self.pace)
+                is_ahead = number / len(self.workload.requests) > self.nemesis.share_of_round()
+                time.sleep(self.pace * (3 if is_ahead else 1))
                 if request.cancel:
                     self._send(self.cluster.cancel_topic, b"{}", {"ce_type": "dev.onnxferry.export.cancel.requested.v1"}, request.id)
         except Exception as problem:  # the main thread fails with it
@@ -73,6 +76,11 @@ class Sender(threading.Thread):
                 if attempt == 19:
                     raise
                 time.sleep(1)
+
+
+def prepare_hosts(cluster):
+    cluster.disk = SmallDisk(cluster.workers[0])
+    cluster.clock = Clock(cluster.workers[-1])
 
 
 def settle(cluster, oracle, seconds):
@@ -103,12 +111,12 @@ def run(options, folder):
     rng = random.Random(options.seed)
     checkpoints = make_checkpoints(folder)
     digests = reference_digests(checkpoints, folder / "reference")
-    cluster = Cluster(folder, options.workers, CHAOS_FLAGS)
+    cluster = Cluster(folder, options.workers, CHAOS_FLAGS, f"message.max.bytes={MAX_MESSAGE_BYTES}", prepare_hosts)
     try:
         workload = Workload(cluster.bucket, options.jobs, rng, checkpoints, digests)
         oracle = Oracle(cluster.auditor, cluster.topics, cluster.bucket, workload)
         nemesis = Nemesis(cluster, rng, log)
-        sender = Sender(cluster, workload, options.pace, random.Random(options.seed + 1))
+        sender = Sender(cluster, workload, nemesis, options.pace, random.Random(options.seed + 1))
         log(f"{options.jobs} requests, {options.workers} workers, seed {options.seed}")
         sender.start()
         while sender.is_alive() or not nemesis.went_round:
@@ -121,6 +129,7 @@ def run(options, folder):
         violations = settle(cluster, oracle, options.settle)
         violations += oracle.judge()
         oracle.workers_left_nothing(cluster.workers)
+        count_awkward_requests(cluster, oracle, nemesis.fired)
         report = make_report(options, cluster, oracle, nemesis, time.monotonic() - start)
         missing = [name for name, count in nemesis.fired.items() if count == 0]
         # In one round a fault or two may find nothing to hit; the report shows which.
@@ -137,11 +146,22 @@ def run(options, folder):
         cluster.close()
 
 
+def every_log(cluster):
+    return "".join(worker.log() for worker in (*cluster.workers, *cluster.guests))
+
+
+def count_awkward_requests(cluster, oracle, fired):
+    """The faults that come with requests. A result is shortened only after the broker has refused it thrice."""
+    bodies = [reply.json() for reply in oracle.replies() if reply.header("content-type") == "application/json"]
+    fired["reply larger than the broker takes"] += sum(bool(body.get("result", {}).get("truncated")) for body in bodies)
+    fired["reply topic missing"] += every_log(cluster).count("the reply goes to the default topic")
+
+
 def make_report(options, cluster, oracle, nemesis, seconds):
     replies = oracle.replies()
     bodies = [reply.json() for reply in replies if reply.header("content-type") == "application/json"]
     codes = collections.Counter(body.get("failure", {}).get("code", "completed") for body in bodies)
-    logs = "".join(worker.log() for worker in (*cluster.workers, *cluster.guests))
+    logs = every_log(cluster)
     return {
         "seed": options.seed,
         "workers": options.workers,
@@ -154,6 +174,7 @@ def make_report(options, cluster, oracle, nemesis, seconds):
         "answered from a manifest": sum(bool(body.get("result", {}).get("answered_from_manifest")) for body in bodies),
         "control": oracle.duplicates_without_protection(),
         "faults": nemesis.fired,
+        "disk": cluster.disk.is_mounted,
         "seen": {text: logs.count(text) for text in ("partitions revoked", "partitions lost", "taken up again after a rebalance", "the store is unavailable, waiting", "transaction not committed", "making a new producer")},
     }
 
@@ -166,6 +187,8 @@ def print_report(report, violations, file):
         line(name, report[name])
     for code, count in report["codes"].most_common():
         line(f"  {code}", count)
+    if not report["disk"]:
+        line("not tried: disk full", "a file system for it could not be mounted (needs root)")
     line("faults that happened", sum(report["faults"].values()))
     for name, count in sorted(report["faults"].items()):
         line(f"  {name}", count)

@@ -3,19 +3,25 @@
 
     tests/chaos/scaling.py [--jobs 24] [--delay-ms 3000]
 
-Times the same number of jobs with 1, 2 and 3 workers and prints jobs/s against the linear expectation; then a worker joins
-and leaves while jobs run, and every reply must say attempt 1 and every archive must have been downloaded once.
+Times the same number of jobs with 1, 2 and 3 workers and prints jobs/s against the linear expectation. Then, while jobs
+run, a worker joins, and one that was there leaves; every reply must say attempt 1, every archive must have been downloaded
+once and every job started once, and a hand-over must have waited for a job, else nothing was shown.
 Exit status 0: at least 0.9 of linear, nothing run twice.
 """
 
 import argparse
 import json
+import re
 import sys
 import time
 
 from cluster import PARTITIONS, Cluster, run_folder
 from harness.archives import make_archive
 from harness.wait import wait_for
+
+MEMBERSHIPS = 2  # of a worker: one for the request topic, one for the retry topic
+ROUNDS = 3  # of a worker joining and one leaving: not every partition that moves has a running job
+WAITS = "partitions are to move to another worker; they stay until their jobs have ended"
 
 
 class Run:
@@ -54,9 +60,9 @@ class Run:
 
         def stable():
             group = self.cluster.auditor.group(self.cluster.topics.group)
-            return group and group.state.lower() == "stable" and group.members == members
+            return group and group.state.lower() == "stable" and group.members == members * MEMBERSHIPS
 
-        wait_for(stable, 60, f"{members} members")
+        wait_for(stable, 60, f"{members} workers in the group")
         # A round of jobs: everybody is at work.
         self.send(PARTITIONS)
         self.wait()
@@ -83,21 +89,28 @@ def main():
                 worst = min(worst, rate / (base * members))
                 print(f"{members} workers: {rate:.2f} jobs/s, {rate / (base * members):.2f} of linear", flush=True)
             begin = run.sent
+            waits = sum(worker.log().count(WAITS) for worker in (*cluster.workers, *cluster.guests))
             run.slow()  # forgets the log
-            run.send(options.jobs)
-            time.sleep(1)
-            cluster.add_worker().start()
-            time.sleep(options.delay_ms / 1000)
-            cluster.guests[0].stop()
-            run.wait()
+            for leaver in range(ROUNDS):
+                run.send(options.jobs)
+                time.sleep(1)
+                cluster.add_worker().start()
+                time.sleep(options.delay_ms / 1000)
+                cluster.guests[leaver].stop()
+                run.wait()
             replies = {reply.json()["request_id"]: reply.json() for reply in cluster.auditor.read(cluster.topics.replies)}
+            logs = "".join(worker.log() for worker in (*cluster.workers, *cluster.guests))
+            waits = logs.count(WAITS) - waits
             downloads = [request for request, _, _ in cluster.proxy.log() if request.startswith("GET ") and ".tar" in request]
             for number in range(begin, run.sent):
                 name = f"m{number}"
-                starts = sum(f"/{name}.tar" in request for request in downloads)
-                if "result" not in replies[name] or replies[name]["attempt"] != 1 or starts != 1:
-                    rerun.append(f"{name}: attempt {replies[name]['attempt']}, {starts} downloads")
-            print(f"a worker joined and one left during {options.jobs} jobs: {len(rerun)} jobs run more than once")
+                fetched = sum(f"/{name}.tar" in request for request in downloads)
+                starts = len(re.findall(rf"request_id={name} .*job started$", logs, re.MULTILINE))
+                if "result" not in replies[name] or replies[name]["attempt"] != 1 or (fetched, starts) != (1, 1):
+                    rerun.append(f"{name}: attempt {replies[name]['attempt']}, {fetched} downloads, {starts} starts")
+            if waits < 1:
+                rerun.append("no partition with a running job was to move: nothing was shown")
+            print(f"{ROUNDS} times a worker joined and one left, {run.sent - begin} jobs: {waits} hand-overs waited, {len(rerun)} jobs run more than once")
         finally:
             cluster.close()
     for line in rerun:

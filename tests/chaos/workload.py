@@ -16,7 +16,7 @@ DTYPES = ("fp32", "fp16")
 
 # Kind of request → its share of the run, in percent.
 SHARES = {
-    "good": 56,
+    "good": 54,
     "duplicate": 8,
     "corrupt": 5,
     "missing": 5,
@@ -27,7 +27,11 @@ SHARES = {
     "cancelled": 4,
     "crash": 4,
     "missing reply topic": 2,
+    "oversized reply": 2,
 }
+# The broker takes records up to here. A reply repeats the request's labels, and holds a lot more.
+MAX_MESSAGE_BYTES = 65_536
+LARGE_LABELS = {f"label-{number}": "x" * 1_000 for number in range(63)}
 
 # Kind → the codes that may answer it; None is a result.
 ANSWERS = {
@@ -42,6 +46,7 @@ ANSWERS = {
     "cancelled": {None, "CANCELLED"},
     "crash": {"CRASHED"},
     "missing reply topic": {None},
+    "oversized reply": {None},
 }
 
 
@@ -111,6 +116,8 @@ class Workload:
             "model_id": "crash" if kind == "crash" else "real",
             "keep_weights": self.rng.random() < 0.8,
         }
+        if kind == "oversized reply":
+            body["labels"] = LARGE_LABELS
         if kind == "invalid":
             body["dtype"] = "fp23"
         if kind == "expired":

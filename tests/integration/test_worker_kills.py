@@ -85,9 +85,10 @@ def test_a_stale_worker_publishes_nothing(make_worker, send, replies, auditor, t
 
 
 def named(name, *flags):
-    """A worker of a fixed place in the group: member ids start with client.id, and the range assignor sorts them."""
+    """A worker of a fixed place in an eager group: member ids start with client.id, and the range assignor sorts them."""
+    eager = "--kafka=partition.assignment.strategy=range"
     return {
-        "flags": fake_flags(f"--kafka=client.id={name}", *flags),
+        "flags": fake_flags(f"--kafka=client.id={name}", eager, *flags),
         "environment": {"POD_NAME": name},
     }
 

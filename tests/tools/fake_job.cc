@@ -7,6 +7,7 @@
 //   wait:MS                 reports the store as unavailable for so long first
 //   progress:N              reports N parts done of N, one each 200 ms
 //   stubborn                ignores SIGTERM from here on
+//   spin                    uses CPU time until something ends it
 //   stderr:TEXT             writes a line to stderr
 //   crash                   dies of SIGSEGV
 //   crash-until:N           dies of SIGSEGV in each start before the N-th
@@ -20,6 +21,7 @@
 // starts_file; without it nothing is counted.
 #include <chrono>
 #include <csignal>
+#include <ctime>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -116,6 +118,9 @@ void obey(const std::string& directive, int start) {
     report_progress(std::stoull(value));
   } else if (name == "stubborn") {
     (void)std::signal(SIGTERM, SIG_IGN);
+  } else if (name == "spin") {
+    while (std::clock() >= 0) {
+    }
   } else if (name == "stderr") {
     (void)!::write(STDERR_FILENO, (value + "\n").data(), value.size() + 1);
   } else if (name == "crash" || (name == "crash-until" && start < std::stoi(value))) {

@@ -110,6 +110,33 @@ TEST_F(S3StoreTest, RequestsAreSignedOverWhatIsSent) {
   EXPECT_FALSE(request.headers.contains("expect"));
 }
 
+TEST_F(S3StoreTest, AStoreWithoutConditionalWritesIsToldOfOnce) {
+  std::vector<std::string> notices;
+  config_.notice = [&](std::string_view sentence) { notices.emplace_back(sentence); };
+  std::map<std::string, std::string> objects;
+  ObjectStore& s3 = store([&](const ScriptedRequest& request, int) -> ScriptedReply {
+    if (request.headers.contains("if-none-match")) {
+      return s3_error(501, "NotImplemented");
+    }
+    if (request.method == "PUT") {
+      objects[request.target] = request.body;
+      return {};
+    }
+    const auto found = objects.find(request.target);
+    return found == objects.end()
+               ? s3_error(404, "NoSuchKey")
+               : ScriptedReply{.status = 200, .headers = {}, .body = found->second};
+  });
+  const auto put = [&](const std::string& key) {
+    return s3.put(key, "{}", "application/json", PutCondition::kIfAbsent, scope_);
+  };
+  EXPECT_EQ(put("a"), PutResult::kWritten);
+  EXPECT_EQ(put("b"), PutResult::kWritten);
+  EXPECT_EQ(put("a"), PutResult::kExists);
+  ASSERT_EQ(notices.size(), 1);
+  EXPECT_THAT(notices.front(), HasSubstr("bucket bucket"));
+}
+
 TEST_F(S3StoreTest, UploadedPartsCarryTheirOwnHashes) {
   const std::string content(std::size_t{11} << 20U, 'q');
   std::ofstream(local("file")) << content;

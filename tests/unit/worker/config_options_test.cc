@@ -176,7 +176,18 @@ TEST(KafkaProperties, OnlyAClassicGroupSetsTimesAndAssignor) {
   for (const std::string& name : decided_by_broker) {
     EXPECT_FALSE(consumer_properties(config).contains(name)) << name;
   }
-  EXPECT_EQ(consumer_properties(config).at("max.poll.interval.ms"), "300000");
+  EXPECT_EQ(consumer_properties(config).at("max.poll.interval.ms"), "2400000");
+}
+
+TEST(KafkaProperties, TheBrokerWaitsLongerForAHandOverThanTheWorker) {
+  WorkerConfig config;
+  for (const auto& [limit, expected] :
+       {std::pair(0, "300000"), std::pair(60'000, "300000"), std::pair(600'000, "800000")}) {
+    config.handover_limit_ms = limit;
+    EXPECT_EQ(consumer_properties(config).at("max.poll.interval.ms"), expected);
+  }
+  config.kafka["max.poll.interval.ms"] = "7000";
+  EXPECT_EQ(consumer_properties(config).at("max.poll.interval.ms"), "7000");
 }
 
 TEST(ConfigOptions, ReportsEveryProblemTogether) {

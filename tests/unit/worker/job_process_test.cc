@@ -1,6 +1,7 @@
 #include "worker/job_process.h"
 
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 
 #include <fcntl.h>
@@ -22,15 +23,18 @@ struct JobRun {
   std::optional<JobEnd> end;
   std::optional<JobProcess> process;
 
-  explicit JobRun(const std::string& script, const std::string& input = {}) {
+  explicit JobRun(const std::string& script, const std::string& input = {})
+      : JobRun({.command = {"/bin/sh", "-c", script}, .input = input}, nullptr) {}
+  JobRun(const ChildProcess::Options& options, std::unique_ptr<JobCgroup> cgroup) {
     process.emplace(
         loop,
-        ChildProcess::Options{.command = {"/bin/sh", "-c", script}, .input = input},
+        options,
         JobProcess::Callbacks{
             .on_event =
                 [this](const v1::JobEvent& event) { events.push_back(event.ShortDebugString()); },
             .on_log_line = [this](std::string_view line) { lines.emplace_back(line); },
-            .on_end = [this](JobEnd job_end) { end = std::move(job_end); }});
+            .on_end = [this](JobEnd job_end) { end = std::move(job_end); }},
+        std::move(cgroup));
   }
   JobRun& wait() {
     while (!end) {
@@ -40,7 +44,12 @@ struct JobRun {
     return *this;
   }
   [[nodiscard]] const JobCrash& crash() const { return std::get<JobCrash>(*end); }
+  [[nodiscard]] const v1::Failure& failure() const { return std::get<v1::Failure>(*end); }
 };
+
+ChildProcess::Options shell(const std::string& script) {
+  return {.command = {"/bin/sh", "-c", script}, .input = {}};
+}
 
 /// printf arguments that write the framed event to descriptor 3.
 std::string write_event(const v1::JobEvent& event) {
@@ -106,6 +115,76 @@ TEST(JobProcess, ChildHasOnlyItsOwnDescriptorsAndNoCore) {
   ::close(leaked);
   // 4 is ls reading the directory.
   EXPECT_THAT(run.lines, ElementsAre("0 1 2 3 4 ", "0", "1000"));
+}
+
+TEST(JobProcess, DeathOfItsCpuTimeIsNoCrash) {
+  // The second goes on for a while, as one does that the hard limit ends.
+  for (const char* script : {"while :; do :; done",
+                             "trap 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; "
+                             "kill -KILL $$' XCPU; while :; do :; done"}) {
+    ChildProcess::Options options = shell(script);
+    options.cpu_seconds = 1;
+    JobRun run(options, nullptr);
+    run.wait();
+    ASSERT_TRUE(std::holds_alternative<v1::Failure>(*run.end)) << script;
+    EXPECT_EQ(run.failure().code(), v1::RESOURCE_EXHAUSTED);
+    EXPECT_THAT(run.failure().message(), HasSubstr("used up its 1 s of CPU time"));
+  }
+}
+
+TEST(JobProcess, AKillBelowItsCpuTimeIsACrash) {
+  ChildProcess::Options options = shell("kill -KILL $$");
+  options.cpu_seconds = 1;
+  EXPECT_THAT(JobRun(options, nullptr).wait().crash().text, HasSubstr("signal 9"));
+}
+
+TEST(JobProcess, LimitsAreThoseOfItsProcessAndNeverAboveOurs) {
+  ChildProcess::Options options = shell("ulimit -d; ulimit -S -t; ulimit -H -t");
+  options.memory_bytes = 100U << 20U;
+  options.cpu_seconds = 7;
+  JobRun run(options, nullptr);
+  run.wait();
+  EXPECT_THAT(run.lines, ElementsAre("102400", "7", "17"));
+}
+
+TEST(JobProcess, MemoryAboveItsLimitIsRefused) {
+  // tail keeps what has no line end.
+  ChildProcess::Options options = shell("head -c 100000000 /dev/zero | tail -n 1 | wc -c");
+  JobRun free(options, nullptr);
+  free.wait();
+  EXPECT_THAT(free.lines, ElementsAre("100000000"));
+  options.memory_bytes = 64U << 20U;
+  JobRun limited(options, nullptr);
+  limited.wait();
+  EXPECT_THAT(limited.lines, testing::Contains(HasSubstr("memory exhausted")));
+}
+
+TEST(JobProcess, RunsInItsControlGroupAndIsAskedForWhenItWasKilled) {
+  const std::filesystem::path own =
+      std::filesystem::path(testing::TempDir()) / "onnxferry-job-process-cgroup";
+  std::filesystem::create_directories(own);
+  std::ofstream(own / "cgroup.controllers") << "memory";
+  std::ofstream(own / "cgroup.subtree_control") << "";
+  std::ofstream(own / "cgroup.procs") << ::getpid();
+  std::string problem;
+  const auto groups =
+      JobCgroups::take_over(own, {}, problem, [](const std::filesystem::path& path) {
+        std::filesystem::remove_all(path);
+        return 0;
+      });
+  ASSERT_NE(groups, nullptr) << problem;
+  const std::string group = (own / "onnxferry-job-0").string();
+  JobRun run(shell("cat " + group + "/cgroup.procs; echo; echo 'oom_kill 1' > " + group +
+                   "/memory.events; kill -KILL $$"),
+             groups->make());
+  run.wait();
+  EXPECT_THAT(run.lines, ElementsAre("0")) << "what moves the writer";
+  ASSERT_TRUE(std::holds_alternative<v1::Failure>(*run.end));
+  EXPECT_EQ(run.failure().code(), v1::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(run.failure().message(), HasSubstr("lack of memory"));
+  run.process.reset();
+  EXPECT_FALSE(std::filesystem::exists(group));
+  std::filesystem::remove_all(own);
 }
 
 TEST(JobProcess, BoundsALineWithoutEndAndTheNumberOfLines) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "pipeline/architectures/registry.h"
 #include "pipeline/error.h"
 #include "pipeline/output/layout.h"
 
@@ -18,6 +19,10 @@ VerifyRequest describe_model(const ModelConfig& config, const std::string& task)
   request.pad_token_id = config.find_integer("pad_token_id");
   request.causal = task.empty() ? config.architecture_class().ends_with("ForCausalLM")
                                 : task.starts_with("text-generation");
+  const std::string model_type = config.model_type();
+  const auto known = std::ranges::find(
+      architectures(), model_type, [](const Architecture* entry) { return entry->model_type; });
+  request.sees_padding = known != architectures().end() && (*known)->sees_padding;
   return request;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,8 @@ struct BuildContext {
   const WeightFiles& tensors;
   std::string_view task;  ///< one of the architecture's tasks
   int opset = 17;
+  /// Where modules.json lies, for the task sentence-similarity.
+  std::filesystem::path model_root = {};
 
   /// Tasks of a decoder come with and without cache.
   [[nodiscard]] bool has_past() const { return task.ends_with("-with-past"); }
@@ -45,6 +48,9 @@ struct Architecture {
   /// Build every graph of the task. \throws Error{kUnsupportedModel, kCorruptCheckpoint}
   std::vector<BuiltGraph> (*build)(const BuildContext& context);
   double verify_atol = 1e-4;  ///< float32 tolerance of the numeric checks
+  /// A token's output depends on padded tokens beside it, in transformers as here (convolutions do
+  /// not see the mask): verification does not expect padding to change nothing.
+  bool sees_padding = false;
 };
 
 }  // namespace onnxferry

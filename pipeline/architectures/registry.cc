@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <tuple>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "pipeline/architectures/sentence.h"
 #include "pipeline/error.h"
 #include "pipeline/tasks.h"
 
@@ -15,9 +17,29 @@ namespace onnxferry {
 // One line per architecture, sorted. (A list, not self-registration: the linker would drop the
 // objects.)
 #define ONNXFERRY_ARCHITECTURES(X) \
+  X(kAlbert)                       \
   X(kBert)                         \
+  X(kCamembert)                    \
+  X(kConvBert)                     \
+  X(kData2VecText)                 \
+  X(kDeberta)                      \
+  X(kDebertaV2)                    \
   X(kDistilBert)                   \
-  X(kQwen2)
+  X(kElectra)                      \
+  X(kErnie)                        \
+  X(kIBert)                        \
+  X(kMegatronBert)                 \
+  X(kMobileBert)                   \
+  X(kModernBert)                   \
+  X(kMpnet)                        \
+  X(kQwen2)                        \
+  X(kRemBert)                      \
+  X(kRoberta)                      \
+  X(kRobertaPreLayerNorm)          \
+  X(kRoFormer)                     \
+  X(kSqueezeBert)                  \
+  X(kXlmRoberta)                   \
+  X(kXlmRobertaXl)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,
@@ -89,6 +111,14 @@ bool matches(std::string_view pattern, std::string_view text) {
   return false;
 }
 
+using TensorPlace =
+    std::tuple<std::uint32_t, std::uint64_t, Dtype, Shape, std::vector<std::int64_t>>;
+
+/// Two names of the same elements are one tensor: pytorch_model.bin keeps both of tied weights.
+TensorPlace place_of(const TensorInfo& tensor) {
+  return {tensor.file, tensor.offset, tensor.dtype, tensor.shape, tensor.strides};
+}
+
 }  // namespace
 
 void BuildContext::require_head(std::string_view key) const {
@@ -128,10 +158,15 @@ const Architecture& find_architecture(const ModelConfig& config) {
 
 std::string resolve_task(std::string_view requested,
                          const Architecture& architecture,
-                         const ModelConfig& config) {
+                         const ModelConfig& config,
+                         Library library) {
+  const bool has_modules = library == Library::kSentenceTransformers;
   std::string task;
   if (requested.empty() || requested == "auto") {
-    task = detect_task(architecture, config);
+    // Where the family has no pooling yet, its vectors are wanted all the same, not its head.
+    task = !has_modules                                  ? detect_task(architecture, config)
+           : has_task(architecture, kSentenceSimilarity) ? std::string(kSentenceSimilarity)
+                                                         : "feature-extraction";
   } else {
     const auto canonical = canonical_task(requested);
     if (!canonical) {
@@ -143,7 +178,7 @@ std::string resolve_task(std::string_view requested,
                       nearest.empty() ? "" : fmt::format("; did you mean \"{}\"?", nearest)),
           "task");
     }
-    task = *canonical;
+    task = *canonical == kSentenceSimilarity && !has_modules ? "feature-extraction" : *canonical;
   }
   if (!has_task(architecture, task)) {
     throw Error(ErrorCode::kUnsupportedModel,
@@ -159,11 +194,11 @@ std::string resolve_task(std::string_view requested,
 void check_tensors_consumed(const Architecture& architecture,
                             const WeightFiles& tensors,
                             std::span<const BuiltGraph> graphs) {
-  std::set<const TensorInfo*> used;
+  std::set<TensorPlace> used;
   for (const BuiltGraph& graph : graphs) {
     for (const auto& [name, recipe] : graph.model.recipes) {
       for (const TensorInfo* const tensor : sources(recipe)) {
-        used.insert(tensor);
+        used.insert(place_of(*tensor));
       }
     }
   }
@@ -172,7 +207,7 @@ void check_tensors_consumed(const Architecture& architecture,
     const bool is_ignored = std::ranges::any_of(
         architecture.ignored_tensors,
         [&](std::string_view pattern) { return matches(pattern, tensor.name); });
-    if (!is_ignored && !used.contains(&tensor)) {
+    if (!is_ignored && !used.contains(place_of(tensor))) {
       unexpected.push_back(tensor.name);
     }
   }

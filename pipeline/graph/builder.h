@@ -98,6 +98,7 @@ class GraphBuilder {
   // --- ONNX operators
   // -----------------------------------------------------------------------------------
 
+  Value Abs(const Value& x);
   Value Add(const Value& a, const Value& b);
   Value And(const Value& a, const Value& b);
   Value ArgMax(const Value& x, std::int64_t axis);  ///< keepdims
@@ -107,8 +108,12 @@ class GraphBuilder {
   Value Concat(std::initializer_list<Value> parts, std::int64_t axis) {
     return Concat(std::span(parts.begin(), parts.size()), axis);
   }
-  /// x [B, in, S], weight [out, in / groups, kernel] → [B, out, S]; zeros at both ends, stride 1. `bias` may be null.
-  Value Conv(const Value& x, const Value& weight, const Value* bias, const ConvAttributes& attributes);
+  /// x [B, in, S], weight [out, in / groups, kernel] → [B, out, S]; zeros at both ends, stride 1.
+  /// `bias` may be null.
+  Value Conv(const Value& x,
+             const Value& weight,
+             const Value* bias,
+             const ConvAttributes& attributes);
   Value Cos(const Value& x);
   Value CumSum(const Value& x, std::int64_t axis);
   Value Div(const Value& a, const Value& b);
@@ -128,11 +133,14 @@ class GraphBuilder {
   Value Mul(const Value& a, const Value& b);
   Value Neg(const Value& x);
   Value Not(const Value& x);
+  Value Pad(const Value& x, const Value& pads);  ///< with zeros; all starts, then all ends
   Value Pow(const Value& base, const Value& exponent);
   Value Range(const Value& start, const Value& limit, const Value& delta);
-  Value ReduceLogSumExp(const Value& x);  ///< over the last axis, keepdims
-  Value ReduceMax(const Value& x);        ///< over all axes, to a scalar
-  Value ReduceMean(const Value& x);       ///< over the last axis, keepdims
+  Value ReduceLogSumExp(const Value& x);               ///< over the last axis, keepdims
+  Value ReduceMax(const Value& x);                     ///< over all axes, to a scalar
+  Value ReduceMax(const Value& x, std::int64_t axis);  ///< keepdims
+  Value ReduceMean(const Value& x);                    ///< over the last axis, keepdims
+  Value ReduceSum(const Value& x, std::int64_t axis);  ///< keepdims
   Value Relu(const Value& x);
   Value Reshape(const Value& x, const Value& shape);
   /// Dims [start, end) of x's shape, int64 [end - start].

@@ -69,8 +69,10 @@ void masked_lm_head(GraphBuilder& g,
                         .bias_key = table.bias_key});
     }
     const std::string weight = std::string(table.decoder_key) + ".weight";
-    return g.Add(g.MatMul(transformed, g.transposed_weight(weight, {vocab_size, hidden_size})),
-                 g.weight(table.bias_key, {vocab_size}));
+    const Value product =
+        g.MatMul(transformed, g.transposed_weight(weight, {vocab_size, hidden_size}));
+    return table.bias_key.empty() ? product
+                                  : g.Add(product, g.weight(table.bias_key, {vocab_size}));
   }();
   g.output("logits", logits, {"batch_size", "sequence_length", vocab_size});
 }

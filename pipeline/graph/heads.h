@@ -41,8 +41,8 @@ void multiple_choice_head(GraphBuilder& g,
                           std::int64_t hidden_size);
 
 /// fill-mask: logits [B, S, vocab_size] over a tied or an own table. `table_key` is the tied
-/// table's key without ".weight"; `decoder_key` the own one's; both may come with the same
-/// `bias_key`.
+/// table's key without ".weight"; `decoder_key` the own one's; either comes with `bias_key`, unless
+/// that is empty.
 struct MaskedLmTable {
   std::string_view table_key;
   std::string_view decoder_key;

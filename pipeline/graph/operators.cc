@@ -5,6 +5,9 @@
 
 namespace onnxferry {
 
+Value GraphBuilder::Abs(const Value& x) {
+  return node("Abs", {&x}, x.dtype);
+}
 Value GraphBuilder::Add(const Value& a, const Value& b) {
   return node("Add", {&a, &b}, a.dtype);
 }
@@ -113,6 +116,9 @@ Value GraphBuilder::Neg(const Value& x) {
 Value GraphBuilder::Not(const Value& x) {
   return node("Not", {&x}, Dtype::kBool);
 }
+Value GraphBuilder::Pad(const Value& x, const Value& pads) {
+  return node("Pad", {&x, &pads}, x.dtype);
+}
 Value GraphBuilder::Pow(const Value& base, const Value& exponent) {
   return node("Pow", {&base, &exponent}, base.dtype);
 }
@@ -121,6 +127,16 @@ Value GraphBuilder::Range(const Value& start, const Value& limit, const Value& d
 }
 Value GraphBuilder::ReduceMax(const Value& x) {
   return node("ReduceMax", {&x}, x.dtype, {{"keepdims", std::int64_t{0}}});
+}
+Value GraphBuilder::ReduceMax(const Value& x, std::int64_t axis) {
+  if (opset_ >= 18) {  // axes became an input
+    const Value axes = ints({axis});
+    return node("ReduceMax", {&x, &axes}, x.dtype, {{"keepdims", std::int64_t{1}}});
+  }
+  return node("ReduceMax",
+              {&x},
+              x.dtype,
+              {{"axes", std::vector<std::int64_t>{axis}}, {"keepdims", std::int64_t{1}}});
 }
 Value GraphBuilder::ReduceLogSumExp(const Value& x) {
   return reduce_last("ReduceLogSumExp", x);
@@ -137,6 +153,10 @@ Value GraphBuilder::reduce_last(std::string_view op_type, const Value& x) {
               {&x},
               x.dtype,
               {{"axes", std::vector<std::int64_t>{-1}}, {"keepdims", std::int64_t{1}}});
+}
+Value GraphBuilder::ReduceSum(const Value& x, std::int64_t axis) {
+  const Value axes = ints({axis});
+  return node("ReduceSum", {&x, &axes}, x.dtype, {{"keepdims", std::int64_t{1}}});
 }
 Value GraphBuilder::Relu(const Value& x) {
   return node("Relu", {&x}, x.dtype);

@@ -214,10 +214,12 @@ void Agreements::without_past() {
     note(fmt::format("padding not checked: max_positions is {}", request_.max_positions));
     return;
   }
-  if (model_.has_mask()) {
-    check_right_padding(tokens);
-  } else {
+  if (!model_.has_mask()) {
     note("right padding not checked: the graph has no attention_mask");
+  } else if (request_.sees_padding) {
+    note("right padding not checked: in this model type tokens see the padding beside them");
+  } else {
+    check_right_padding(tokens);
   }
   if (request_.causal) {
     check_prefix(tokens, whole);

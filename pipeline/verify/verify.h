@@ -30,6 +30,8 @@ struct VerifyRequest {
   /// A position's output depends on nothing after it (text generation). Graphs without past cannot
   /// tell, and are then checked for it.
   bool causal = false;
+  /// Padded tokens change their neighbours' outputs by design: not compared under padding.
+  bool sees_padding = false;
 };
 
 /// ONNX Runtime, loaded at run time. Never unloaded once loaded.

@@ -21,7 +21,7 @@ std::vector<BuiltGraph> build(const std::filesystem::path& directory,
   static std::vector<std::unique_ptr<WeightFiles>> kept;  // recipes point into them
   kept.push_back(std::make_unique<WeightFiles>(WeightFiles::open(directory)));
   const Architecture& architecture = find_architecture(config);
-  auto graphs = architecture.build({config, *kept.back(), task, opset});
+  auto graphs = architecture.build({config, *kept.back(), task, opset, directory});
   check_tensors_consumed(architecture, *kept.back(), graphs);
   check_config_consumed(config);
   return graphs;
@@ -136,6 +136,24 @@ TEST(ResolveTask, TakesExplicitTasksAndSynonymsAsTheyAre) {
   EXPECT_EQ(task_of("text-generation", qwen2), "text-generation");
   EXPECT_EQ(task_of("causal-lm-with-past", qwen2), "text-generation-with-past");
   EXPECT_EQ(task_of("default", qwen2), "feature-extraction");
+}
+
+TEST(ResolveTask, PoolsInDirectoriesOfSentenceTransformers) {
+  const auto bert =
+      ModelConfig::parse(R"({"model_type": "bert", "architectures": ["BertForMaskedLM"]})");
+  const auto qwen2 =
+      ModelConfig::parse(R"({"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]})");
+  const auto resolve = [](std::string_view task, const ModelConfig& config, Library library) {
+    return resolve_task(task, find_architecture(config), config, library);
+  };
+  using enum Library;
+  EXPECT_EQ(resolve("auto", bert, kSentenceTransformers), "sentence-similarity");
+  EXPECT_EQ(resolve("sentence-similarity", bert, kSentenceTransformers), "sentence-similarity");
+  EXPECT_EQ(resolve("feature-extraction", bert, kSentenceTransformers), "feature-extraction");
+  // Optimum's synonym where there is nothing to pool with.
+  EXPECT_EQ(resolve("sentence-similarity", bert, kTransformers), "feature-extraction");
+  EXPECT_EQ(resolve("auto", bert, kTransformers), "fill-mask");
+  EXPECT_EQ(resolve("auto", qwen2, kSentenceTransformers), "feature-extraction");
 }
 
 TEST(ResolveTask, RefusesWithAHint) {

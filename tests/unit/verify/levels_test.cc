@@ -177,6 +177,13 @@ TEST_F(Levels, FullFindsIgnoredMasks) {
   EXPECT_NO_THROW(test::run_verify(encoder(Flaw::kSeesFuture, VerifyLevel::kFull)));
 }
 
+TEST_F(Levels, FullExpectsNothingUnderPaddingOfModelsThatSeeIt) {
+  VerifyRequest request = encoder(Flaw::kSeesPadding, VerifyLevel::kFull);
+  request.sees_padding = true;
+  EXPECT_THAT(test::run_verify(request).notes,
+              ::testing::Contains(HasSubstr("right padding not checked: in this model type")));
+}
+
 TEST_F(Levels, FullFindsRowsThatSeeEachOther) {
   EXPECT_THAT(failure(decoder(Flaw::kMixesRows, VerifyLevel::kFull)),
               HasSubstr("logits: a row in a batch and alone differ by"));

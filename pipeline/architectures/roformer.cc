@@ -1,0 +1,111 @@
+// RoFormer (Su et al. 2021): BERT with rotary positions in place of learned ones; it is where they
+// come from.
+//
+// Peculiar: sines and cosines are a tensor of the checkpoint, [sines | cosines] per position, and
+// neighbouring elements turn together; rotary_value turns the values, too; word embeddings may be
+// narrower than the hidden state. Source: transformers/models/roformer/modeling_roformer.py.
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "pipeline/architectures/bert_like.h"
+#include "pipeline/graph/rotary.h"
+
+namespace onnxferry {
+namespace {
+
+constexpr BertDefaults kDefaults{.vocab_size = 50000, .max_position_embeddings = 1536};
+
+// cos and sin of the sequence's positions, each angle twice: [S, d].
+RotaryTables stored_tables(GraphBuilder& g, const BertConfig& config, const Value& input_ids) {
+  const auto scope = g.scope("encoder/embed_positions");
+  const std::int64_t head_dim = config.hidden_size / config.num_attention_heads;
+  const Value table = g.weight(config.prefix + "encoder.embed_positions.weight",
+                               {config.max_position_embeddings, head_dim});
+  const Value used = g.Slice(table, g.ints({0}), g.Shape(input_ids, 1, 2));
+  const auto [sin, cos] = g.Split(used, -1);
+  const auto interleave = [&](const Value& even, const Value& odd) {
+    const Value pairs = g.Concat({g.Unsqueeze(even, {2}), g.Unsqueeze(odd, {2})}, 2);
+    return g.Reshape(pairs, g.ints({-1, head_dim}));
+  };
+  return {.cos = interleave(cos, cos),
+          .signed_sin = interleave(g.Neg(sin), sin),
+          .layout = RotaryLayout::kPairs,
+          .rotary_dim = head_dim};
+}
+
+Value attention(GraphBuilder& g,
+                const BertConfig& config,
+                const Value& x,
+                const std::string& key,
+                const RotaryTables& tables,
+                const Value& mask) {
+  const auto scope = g.scope("attention/self");
+  const std::int64_t size = config.hidden_size;
+  const std::int64_t heads = config.num_attention_heads;
+  const std::int64_t head_dim = size / heads;
+  const auto projected = [&](std::string_view name) {
+    const Value y = project(g, x, key + ".attention.self", name, size, size);
+    return split_heads(g, y, heads, head_dim);
+  };
+  const Value query = rotate(g, projected("query"), head_dim, tables);
+  const Value keys = rotate(g, projected("key"), head_dim, tables);
+  Value values = projected("value");
+  if (config.source.boolean("rotary_value", false)) {
+    values = rotate(g, values, head_dim, tables);
+  }
+  return grouped_attention(g,
+                           query,
+                           keys,
+                           values,
+                           mask,
+                           {.num_heads = heads,
+                            .num_key_value_heads = heads,
+                            .head_dim = head_dim,
+                            .scale = 1 / std::sqrt(static_cast<double>(head_dim))});
+}
+
+Value encode(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
+  const auto scope = g.scope(config.scope);
+  const Value embedded = bert_embeddings(g, config, inputs, {.positions = Positions::kNone});
+  Value x = project_embeddings(g, config, embedded);
+  const RotaryTables tables = stored_tables(g, config, inputs.input_ids);
+  const Value mask = padding_mask(g, inputs.attention_mask);
+  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
+    const std::string name = fmt::format("encoder.layer.{}", i);
+    const std::string key = config.prefix + name;
+    const auto inner = g.scope(module_path(name));
+    x = encoder_layer(g, config.layer(), x, key, [&](const Value& input) {
+      return attention(g, config, input, key, tables, mask);
+    });
+  }
+  return x;
+}
+
+std::vector<BuiltGraph> build_roformer(const BuildContext& context) {
+  BertConfig config(context, "roformer", kDefaults);
+  config.embedding_size = config.source.dimension("embedding_size", config.hidden_size);
+  config.prediction_size = config.embedding_size;
+  TextEncoder encoder = with_bert_heads(config, [&](GraphBuilder& g, const EncoderInputs& inputs) {
+    return encode(g, config, inputs);
+  });
+  encoder.sequence = classification_head(config.hidden_size, config.activation);
+  if (context.task == "multiple-choice") {
+    encoder.choice = sequence_summary(config.source, config.hidden_size, {});
+  }
+  return build_text_encoder(context, encoder);
+}
+
+constexpr std::string_view kIgnoredTensors[] = {
+    "cls.*", "classifier.*", "qa_outputs.*", "sequence_summary.*"};
+
+}  // namespace
+
+extern const Architecture kRoFormer;
+const Architecture kRoFormer{.model_type = "roformer",
+                             .tasks = kTextEncoderTasks,
+                             .ignored_tensors = kIgnoredTensors,
+                             .build = build_roformer};
+
+}  // namespace onnxferry

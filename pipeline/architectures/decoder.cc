@@ -247,6 +247,14 @@ DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults)
   return spec;
 }
 
+void read_biases(const ModelConfig& config, DecoderSpec& spec) {
+  const auto bias = [&](std::string_view key) {
+    return config.boolean(key, false) ? Bias::kYes : Bias::kNo;
+  };
+  spec.attention.qkv_bias = spec.attention.output_bias = bias("attention_bias");
+  spec.mlp.bias = bias("mlp_bias");
+}
+
 void read_windows(const ModelConfig& config,
                   DecoderSpec& spec,
                   std::optional<std::int64_t> window,
@@ -266,6 +274,16 @@ void read_windows(const ModelConfig& config,
     }
     spec.layers[i].window = slides ? *window : 0;
   }
+}
+
+void read_qwen_windows(const ModelConfig& config, DecoderSpec& spec) {
+  const bool has_window = config.boolean("use_sliding_window", false);
+  const std::int64_t window = config.integer("sliding_window", 4096);
+  const std::int64_t first = config.integer("max_window_layers", 28);
+  read_windows(
+      config, spec, has_window ? std::optional(window) : std::nullopt, [&](std::int64_t layer) {
+        return has_window && layer >= first;
+      });
 }
 
 }  // namespace onnxferry

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -110,6 +111,9 @@ struct LlamaDefaults {
 /// \throws Error{kUnsupportedModel, kCorruptCheckpoint}
 DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults);
 
+/// Read attention_bias (of all four projections) and mlp_bias.
+void read_biases(const ModelConfig& config, DecoderSpec& spec);
+
 /// Give each layer the window of its entry in `layer_types`, or where that key is absent the one
 /// that `is_sliding` chooses.
 /// \throws Error{kUnsupportedModel} if sliding_window is missing or not positive where it is needed
@@ -117,6 +121,10 @@ void read_windows(const ModelConfig& config,
                   DecoderSpec& spec,
                   std::optional<std::int64_t> window,
                   const std::function<bool(std::int64_t layer)>& is_sliding);
+
+/// read_windows as Qwen2 and its descendants: in layers from max_window_layers on, if
+/// use_sliding_window says so.
+void read_qwen_windows(const ModelConfig& config, DecoderSpec& spec);
 
 /// model.onnx for the context's task, one of kDecoderTasks.
 /// \throws Error{kUnsupportedModel} if the checkpoint lacks the task's head
@@ -127,6 +135,9 @@ inline constexpr std::string_view kDecoderTasks[] = {"feature-extraction",
                                                      "text-generation",
                                                      "text-generation-with-past",
                                                      "text-classification"};
+/// Those of a type without a ForSequenceClassification class.
+inline constexpr std::span<const std::string_view> kGenerationTasks =
+    std::span(kDecoderTasks).first(4);
 
 /// Heads that the task does not use (a tied checkpoint may still store lm_head: transformers
 /// ignores it too), and a buffer of old versions.

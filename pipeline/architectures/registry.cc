@@ -15,9 +15,29 @@ namespace onnxferry {
 // One line per architecture, sorted. (A list, not self-registration: the linker would drop the
 // objects.)
 #define ONNXFERRY_ARCHITECTURES(X) \
+  X(kArcee)                        \
   X(kBert)                         \
+  X(kCohere)                       \
+  X(kCohere2)                      \
   X(kDistilBert)                   \
-  X(kQwen2)
+  X(kErnie4_5)                     \
+  X(kExaone4)                      \
+  X(kGemma)                        \
+  X(kGemma2)                       \
+  X(kGemma3Text)                   \
+  X(kGlm)                          \
+  X(kGlm4)                         \
+  X(kGranite)                      \
+  X(kHelium)                       \
+  X(kLlama)                        \
+  X(kMistral)                      \
+  X(kNemotron)                     \
+  X(kOlmo)                         \
+  X(kOlmo2)                        \
+  X(kPhi3)                         \
+  X(kQwen2)                        \
+  X(kQwen3)                        \
+  X(kSmolLm3)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,

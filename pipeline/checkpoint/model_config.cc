@@ -18,7 +18,13 @@ struct ModelConfig::State {
   Json document;
   std::set<std::string, std::less<>> consumed;
 
+  /// nullptr for null, too.
   const Json* find(const std::string& path) {
+    const Json* const node = find_or_null(path);
+    return node == nullptr || node->is_null() ? nullptr : node;
+  }
+
+  const Json* find_or_null(const std::string& path) {
     const Json* node = &document;
     std::size_t begin = 0;
     while (begin <= path.size()) {
@@ -30,7 +36,7 @@ struct ModelConfig::State {
       node = &*it;
       begin = end + 1;
     }
-    return node->is_null() ? nullptr : node;
+    return node;
   }
 };
 
@@ -180,6 +186,19 @@ std::string ModelConfig::architecture_class() const {
 
 bool ModelConfig::has(std::string_view key) const {
   return state_->find(prefix_ + std::string(key)) != nullptr;
+}
+
+std::optional<std::int64_t> ModelConfig::nullable_integer(std::string_view key,
+                                                          std::int64_t when_absent) const {
+  const auto value = find_integer(key);
+  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
+  return is_absent ? when_absent : value;
+}
+
+std::optional<double> ModelConfig::nullable_number(std::string_view key, double when_absent) const {
+  const auto value = find_number(key);
+  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
+  return is_absent ? when_absent : value;
 }
 
 std::optional<std::int64_t> ModelConfig::find_integer(std::string_view key) const {

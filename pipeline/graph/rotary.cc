@@ -214,6 +214,14 @@ Value current_frequencies(GraphBuilder& g, const RopeConfig& rope, const Value& 
 
 }  // namespace
 
+RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim) {
+  RopeConfig rope;
+  rope.rotary_dim = rotary_dim;
+  rope.frequencies = default_frequencies(theta, rotary_dim);
+  check_frequencies(rope);
+  return rope;
+}
+
 RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta) {
   struct Reader {
     std::string_view type;

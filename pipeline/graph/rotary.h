@@ -29,6 +29,9 @@ struct RopeConfig {
 /// Source: ROPE_INIT_FUNCTIONS in transformers/modeling_rope_utils.py.
 RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta);
 
+/// A rope of type "default".
+RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim);
+
 /// Which elements turn together: i and i + rotary_dim / 2 (Llama), or 2i and 2i + 1 (GPT-J).
 enum class RotaryLayout : std::uint8_t { kHalves, kPairs };
 

@@ -42,7 +42,7 @@ std::vector<BuiltGraph> build_cohere(const BuildContext& context) {
 std::vector<BuiltGraph> build_cohere2(const BuildContext& context) {
   const ModelConfig& config = context.config;
   DecoderSpec spec = read_cohere(config);
-  const std::int64_t pattern = config.dimension("sliding_window_pattern", 4);
+  const std::int64_t pattern = read_window_pattern(config, 4);
   read_windows(
       config, spec, config.nullable_integer("sliding_window", 4096), [&](std::int64_t layer) {
         return (layer + 1) % pattern != 0;

@@ -276,6 +276,15 @@ void read_windows(const ModelConfig& config,
   }
 }
 
+std::int64_t read_window_pattern(const ModelConfig& config, std::int64_t when_absent) {
+  config.disregard("_sliding_window_pattern");  // a private attribute that some versions save
+  if (config.has("layer_types")) {
+    config.disregard("sliding_window_pattern");
+    return when_absent;
+  }
+  return config.dimension("sliding_window_pattern", when_absent);
+}
+
 void read_qwen_windows(const ModelConfig& config, DecoderSpec& spec) {
   const bool has_window = config.boolean("use_sliding_window", false);
   const std::int64_t window = config.integer("sliding_window", 4096);

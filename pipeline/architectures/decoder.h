@@ -122,6 +122,10 @@ void read_windows(const ModelConfig& config,
                   std::optional<std::int64_t> window,
                   const std::function<bool(std::int64_t layer)>& is_sliding);
 
+/// sliding_window_pattern, the number of layers of which the last one is full; not read where
+/// layer_types is given, since old checkpoints have other things than a number there.
+std::int64_t read_window_pattern(const ModelConfig& config, std::int64_t when_absent);
+
 /// read_windows as Qwen2 and its descendants: in layers from max_window_layers on, if
 /// use_sliding_window says so.
 void read_qwen_windows(const ModelConfig& config, DecoderSpec& spec);

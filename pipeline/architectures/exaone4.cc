@@ -25,9 +25,9 @@ std::vector<BuiltGraph> build_exaone4(const BuildContext& context) {
   spec.names.post_mlp_norm = "post_feedforward_layernorm";
   spec.attention.qk_norm = QkNorm::kPerHead;
   const auto window = config.nullable_integer("sliding_window", 4096);
-  const std::int64_t pattern = config.integer("sliding_window_pattern", 4);
+  const std::int64_t pattern = read_window_pattern(config, 4);
   read_windows(config, spec, window, [&](std::int64_t layer) {
-    return window && pattern > 0 && (layer + 1) % pattern != 0;
+    return window && (layer + 1) % pattern != 0;
   });
   for (DecoderLayer& layer : spec.layers) {
     layer.rope = window && layer.window == 0 ? kNoRope : 0;

@@ -24,6 +24,7 @@ namespace onnxferry {
   X(kExaone4)                      \
   X(kGemma)                        \
   X(kGemma2)                       \
+  X(kGemma3)                       \
   X(kGemma3Text)                   \
   X(kGlm)                          \
   X(kGlm4)                         \
@@ -54,7 +55,7 @@ struct ClassSuffix {
 };
 
 // Which task a transformers class stands for. The first match wins, so "Model" is last.
-constexpr std::array<ClassSuffix, 10> kClassSuffixes = {{
+constexpr std::array<ClassSuffix, 11> kClassSuffixes = {{
     {"ForMaskedLM", "fill-mask"},
     {"ForPreTraining", "fill-mask"},
     {"ForSequenceClassification", "text-classification"},
@@ -62,6 +63,7 @@ constexpr std::array<ClassSuffix, 10> kClassSuffixes = {{
     {"ForQuestionAnswering", "question-answering"},
     {"ForMultipleChoice", "multiple-choice"},
     {"ForCausalLM", "text-generation"},
+    {"ForConditionalGeneration", "text-generation"},
     {"LMHeadModel", "text-generation"},
     {"ForImageClassification", "image-classification"},
     {"Model", "feature-extraction"},

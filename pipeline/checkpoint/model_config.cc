@@ -309,6 +309,10 @@ std::string ModelConfig::text(std::string_view key, std::string_view when_absent
   return find_text(key).value_or(std::string(when_absent));
 }
 
+void ModelConfig::disregard(std::string_view key) const {
+  state_->consumed.insert(prefix_ + std::string(key));
+}
+
 std::int64_t ModelConfig::num_labels() const {
   const std::string path = prefix_ + "id2label";
   state_->consumed.insert(path);

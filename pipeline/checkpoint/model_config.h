@@ -49,6 +49,9 @@ class ModelConfig {
   [[nodiscard]] std::optional<std::vector<std::string>> find_texts(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<double>> find_numbers(std::string_view key) const;
   [[nodiscard]] std::optional<ModelConfig> find_object(std::string_view key) const;
+  /// Count a key, and all below it, as consumed: the architecture knows it and its graph does not
+  /// depend on it.
+  void disregard(std::string_view key) const;
   /// Entries of id2label, else num_labels, else 2 (transformers' default).
   [[nodiscard]] std::int64_t num_labels() const;
 

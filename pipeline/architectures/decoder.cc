@@ -201,6 +201,7 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
   } else if (task == "text-classification") {
     sequence_classifier(walk, context, x);
   } else {
+    EXPORT_CHECK(task == "text-generation", "a decoder has no such task");
     if (!spec.is_tied) {
       context.require_head(fmt::format("{}.weight", spec.names.head));
     }
@@ -238,7 +239,9 @@ DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults)
 
   spec.mlp.hidden_size = spec.hidden_size;
   spec.mlp.intermediate_size = config.dimension("intermediate_size", defaults.intermediate_size);
-  spec.mlp.activation = read_activation(config, "hidden_act", defaults.hidden_act);
+  if (!defaults.hidden_act.empty()) {
+    spec.mlp.activation = read_activation(config, "hidden_act", defaults.hidden_act);
+  }
 
   const double partial = config.number("partial_rotary_factor", defaults.partial_rotary_factor);
   const auto rotary_dim =

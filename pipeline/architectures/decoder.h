@@ -100,7 +100,7 @@ struct LlamaDefaults {
   std::int64_t head_dim = 0;             ///< 0: hidden_size / num_attention_heads
   double rms_norm_eps = 1e-6;
   double rope_theta = 10000.0;
-  std::string_view hidden_act = "silu";
+  std::string_view hidden_act = "silu";  ///< empty: the architecture reads its own key
   bool tie_word_embeddings = false;
   double partial_rotary_factor = 1.0;
 };

@@ -20,6 +20,7 @@ std::vector<BuiltGraph> build_gemma2(const BuildContext& context) {
                                  .num_attention_heads = 8,
                                  .num_key_value_heads = 4,
                                  .head_dim = 256,
+                                 .hidden_act = "",
                                  .tie_word_embeddings = true});
   spec.mlp.activation = read_activation(config, "hidden_activation", "gelu_pytorch_tanh");
   read_gemma2_layers(config,

@@ -20,6 +20,7 @@ DecoderSpec read_gemma3(const ModelConfig& config) {
                                  .num_key_value_heads = 4,
                                  .head_dim = 256,
                                  .rope_theta = 1e6,
+                                 .hidden_act = "",
                                  .tie_word_embeddings = true});
   if (config.boolean("use_bidirectional_attention", false)) {
     config.refuse("use_bidirectional_attention", "the encoder form of Gemma 3 is not implemented");

@@ -15,6 +15,7 @@ namespace onnxferry {
 // One line per architecture, sorted. (A list, not self-registration: the linker would drop the
 // objects.)
 #define ONNXFERRY_ARCHITECTURES(X) \
+  X(kApertus)                      \
   X(kArcee)                        \
   X(kBert)                         \
   X(kCohere)                       \
@@ -30,14 +31,17 @@ namespace onnxferry {
   X(kGlm4)                         \
   X(kGranite)                      \
   X(kHelium)                       \
+  X(kHunyuanV1Dense)               \
   X(kLlama)                        \
   X(kMistral)                      \
   X(kNemotron)                     \
   X(kOlmo)                         \
   X(kOlmo2)                        \
+  X(kOlmo3)                        \
   X(kPhi3)                         \
   X(kQwen2)                        \
   X(kQwen3)                        \
+  X(kSeedOss)                      \
   X(kSmolLm3)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;

@@ -114,6 +114,7 @@ class GraphBuilder {
   Value Div(const Value& a, const Value& b);
   Value Equal(const Value& a, const Value& b);
   Value Erf(const Value& x);
+  Value Exp(const Value& x);
   Value Gather(const Value& data, const Value& indices, std::int64_t axis = 0);
   Value GatherND(const Value& data, const Value& indices, std::int64_t batch_dims);
   /// a [m, k], b [n, k] → [m, n]; `c` may be null

@@ -104,8 +104,8 @@ TEST(Registry, IsSortedByModelType) {
 
 TEST(Registry, UnknownModelTypeNamesTheNearest) {
   expect_error(ErrorCode::kUnsupportedModel,
-               "model_type qwen3 has no builder, nearest is qwen2",
-               [] { find_architecture(ModelConfig::parse(R"({"model_type": "qwen3"})")); });
+               "model_type distilbrt has no builder, nearest is distilbert",
+               [] { find_architecture(ModelConfig::parse(R"({"model_type": "distilbrt"})")); });
   expect_error(ErrorCode::kUnsupportedModel, "model_type (absent)", [] {
     find_architecture(ModelConfig::parse("{}"));
   });

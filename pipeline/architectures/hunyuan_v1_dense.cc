@@ -29,6 +29,9 @@ std::vector<BuiltGraph> build_hunyuan_v1_dense(const BuildContext& context) {
   RopeConfig& rope = spec.ropes.front();
   const auto scaling = config.find_object("rope_scaling");
   if (scaling && rope.kind == RopeConfig::Kind::kDynamic) {
+    if (!scaling->has("alpha")) {
+      scaling->refuse("alpha", "Hunyuan's dynamic rope needs it");
+    }
     const auto dim = static_cast<double>(rope.rotary_dim);
     const double alpha = scaling->number("alpha");
     rope.frequencies =

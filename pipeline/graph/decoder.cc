@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "pipeline/error.h"
+
 namespace onnxferry {
 namespace {
 
@@ -15,7 +17,7 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
                              const CacheShape& shape,
                              PastInputs past,
                              PositionInput position_input)
-    : g_(g), shape_(shape) {
+    : g_(g), shape_(shape), position_input_(position_input) {
   const bool has_past = past == PastInputs::kYes;
   total_axis_ = has_past ? "past_sequence_length + sequence_length" : "sequence_length";
   input_ids = g.input("input_ids", Dtype::kInt64, {"batch_size", "sequence_length"});
@@ -42,7 +44,17 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
   total_length = has_past ? g.Shape(attention_mask, 1, 2) : sequence_length;
 }
 
+Value DecoderInputs::real_tokens_before() {
+  const Value count = g_.Sub(g_.CumSum(attention_mask, 1), g_.int_scalar(1));
+  return g_.Mul(count, attention_mask);
+}
+
 Value DecoderInputs::position_ids() {
+  if (!position_ids_ && position_input_ == PositionInput::kFromMask) {
+    EXPORT_CHECK(past_.empty(), "positions from the mask know no past");
+    const Value count = g_.Mul(g_.CumSum(attention_mask, 1), attention_mask);
+    position_ids_ = g_.Sub(count, g_.int_scalar(1));
+  }
   if (!position_ids_) {
     const Value total = g_.Squeeze(total_length);
     const Value first =

@@ -36,9 +36,6 @@ RopeConfig read_rope(const ModelConfig& config,
 /// A rope of type "default".
 RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim);
 
-/// A rope of type "default".
-RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim);
-
 /// Which elements turn together: i and i + rotary_dim / 2 (Llama), or 2i and 2i + 1 (GPT-J).
 enum class RotaryLayout : std::uint8_t { kHalves, kPairs };
 

@@ -30,6 +30,7 @@ namespace onnxferry {
   X(kGlm)                          \
   X(kGlm4)                         \
   X(kGpt2)                         \
+  X(kGptj)                         \
   X(kGptNeo)                       \
   X(kGranite)                      \
   X(kHelium)                       \

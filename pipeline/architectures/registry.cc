@@ -32,6 +32,7 @@ namespace onnxferry {
   X(kGpt2)                         \
   X(kGptj)                         \
   X(kGptNeo)                       \
+  X(kGptNeox)                      \
   X(kGranite)                      \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \

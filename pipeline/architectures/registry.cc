@@ -31,6 +31,7 @@ namespace onnxferry {
   X(kGlm)                          \
   X(kGlm4)                         \
   X(kGpt2)                         \
+  X(kGptBigcode)                   \
   X(kGptj)                         \
   X(kGptNeo)                       \
   X(kGptNeox)                      \

@@ -44,6 +44,7 @@ namespace onnxferry {
   X(kOlmo)                         \
   X(kOlmo2)                        \
   X(kOlmo3)                        \
+  X(kOpt)                          \
   X(kPhi3)                         \
   X(kQwen2)                        \
   X(kQwen3)                        \

@@ -41,6 +41,7 @@ namespace onnxferry {
   X(kHunyuanV1Dense)               \
   X(kLlama)                        \
   X(kMistral)                      \
+  X(kMpt)                          \
   X(kNemotron)                     \
   X(kOlmo)                         \
   X(kOlmo2)                        \

@@ -25,6 +25,7 @@ namespace onnxferry {
   X(kDistilBert)                   \
   X(kErnie4_5)                     \
   X(kExaone4)                      \
+  X(kFalcon)                       \
   X(kGemma)                        \
   X(kGemma2)                       \
   X(kGemma3)                       \

@@ -48,6 +48,7 @@ namespace onnxferry {
   X(kOlmo2)                        \
   X(kOlmo3)                        \
   X(kOpt)                          \
+  X(kPhi)                          \
   X(kPhi3)                         \
   X(kQwen2)                        \
   X(kQwen3)                        \

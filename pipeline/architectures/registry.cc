@@ -53,7 +53,8 @@ namespace onnxferry {
   X(kQwen2)                        \
   X(kQwen3)                        \
   X(kSeedOss)                      \
-  X(kSmolLm3)
+  X(kSmolLm3)                      \
+  X(kStablelm)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,

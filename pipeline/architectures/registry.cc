@@ -54,7 +54,8 @@ namespace onnxferry {
   X(kQwen3)                        \
   X(kSeedOss)                      \
   X(kSmolLm3)                      \
-  X(kStablelm)
+  X(kStablelm)                     \
+  X(kStarcoder2)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,

@@ -168,7 +168,8 @@ void language_model_head(const Walk& walk, const Value& x) {
 void sequence_classifier(const Walk& walk, const BuildContext& context, const Value& x) {
   context.require_head("score.weight");
   const std::int64_t num_labels = context.config.num_labels();
-  const Value pooled = last_token(walk.g, x, walk.inputs, context.config);
+  const Value pooled =
+      last_token(walk.g, x, walk.inputs, context.config, walk.spec.classified_token);
   const auto scope = walk.g.scope("score");
   walk.g.output("logits",
                 dense(walk.g, pooled, "score", embedding_size(walk.spec), num_labels, Bias::kNo),

@@ -72,6 +72,7 @@ struct DecoderSpec {
   PositionInput position_input = PositionInput::kYes;
   /// In tasks that never have the input.
   PositionInput classifier_positions = PositionInput::kNo;
+  ClassifiedToken classified_token = ClassifiedToken::kLastReal;
   /// Which values ORTModelForCausalLM takes from config.json for the empty past (else num_heads
   /// and hidden_size / num_heads); see CacheShape.
   bool ort_model_reads_key_value_heads = false;

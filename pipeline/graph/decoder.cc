@@ -1,5 +1,7 @@
 #include "pipeline/graph/decoder.h"
 
+#include <limits>
+
 #include <fmt/format.h>
 
 #include "pipeline/error.h"
@@ -90,7 +92,8 @@ void DecoderInputs::declare_cache_outputs() {
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config) {
+                 const ModelConfig& config,
+                 ClassifiedToken token) {
   const auto pad = config.find_integer("pad_token_id");
   if (!pad) {
     config.refuse(
@@ -98,6 +101,13 @@ Value last_token(GraphBuilder& g,
         "classification of batches needs it; add the tokenizer's pad token id to config.json");
   }
   const Value is_real = g.Cast(g.Not(g.Equal(inputs.input_ids, g.int_scalar(*pad))), Dtype::kInt64);
+  if (token == ClassifiedToken::kAtCount) {
+    // The running count's last entry; ReduceMean is for floats and ReduceSum differs by opset.
+    constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
+    const Value counts = g.Transpose(g.CumSum(is_real, 1), {1, 0});
+    const Value count = g.Slice(counts, g.ints({-1}), g.ints({kEnd}));  // [1, B]
+    return g.GatherND(hidden_state, g.Sub(g.Transpose(count, {1, 0}), g.int_scalar(1)), 1);
+  }
   const Value positions =
       g.Range(g.int_scalar(0), g.Squeeze(inputs.sequence_length), g.int_scalar(1));
   const Value last = g.ArgMax(g.Mul(is_real, positions), -1);  // [B, 1]

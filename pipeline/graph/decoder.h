@@ -64,13 +64,19 @@ class DecoderInputs {
   std::string total_axis_;
 };
 
-/// The hidden state of each row's last real token, for sequence classification: the highest
-/// position whose id is not pad_token_id. hidden_state [B, S, H] → [B, H].
+/// Which token of a row a sequence is classified by.
+enum class ClassifiedToken : std::uint8_t {
+  kLastReal,  ///< the last one that is not pad_token_id
+  kAtCount    ///< the one at (number of tokens that are not pad_token_id) - 1
+};
+
+/// The hidden state of each row's classified token. hidden_state [B, S, H] → [B, H].
 /// \throws Error{kUnsupportedModel} when the config has no pad_token_id: batches could not be
 /// pooled Source: GenericForSequenceClassification in transformers/modeling_layers.py.
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config);
+                 const ModelConfig& config,
+                 ClassifiedToken token = ClassifiedToken::kLastReal);
 
 }  // namespace onnxferry

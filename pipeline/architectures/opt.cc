@@ -8,12 +8,10 @@
 
 #include <fmt/format.h>
 
-#include "pipeline/architectures/decoder.h"
+#include "pipeline/architectures/fairseq.h"
 
 namespace onnxferry {
 namespace {
-
-constexpr std::int64_t kPositionOffset = 2;
 
 /// The embedding's projections into the layers and out again.
 void add_projections(DecoderSpec& spec, std::int64_t embedding_size) {
@@ -33,45 +31,31 @@ void add_projections(DecoderSpec& spec, std::int64_t embedding_size) {
   spec.after_layers = project("project_out", spec.hidden_size, embedding_size);
 }
 
-void read_layers(const ModelConfig& config, DecoderSpec& spec) {
-  const Bias bias = config.boolean("enable_bias", true) ? Bias::kYes : Bias::kNo;
-  spec.layers.resize(static_cast<std::size_t>(config.dimension("num_hidden_layers", 12)));
-  spec.attention.num_heads = config.dimension("num_attention_heads", 12);
-  set_plain_heads(config, spec);
-  spec.attention.output_name = "out_proj";
-  spec.attention.qkv_bias = spec.attention.output_bias = bias;
-  spec.mlp = {.form = FeedForwardSpec::Form::kPlain,
-              .hidden_size = spec.hidden_size,
-              .intermediate_size = config.dimension("ffn_dim", 3072),
-              .up_name = "fc1",
-              .down_name = "fc2",
-              .activation = read_activation(config, "activation_function", "relu"),
-              .bias = bias};
-}
-
 std::vector<BuiltGraph> build_opt(const BuildContext& context) {
   const ModelConfig& config = context.config;
   const bool has_norms_before = config.boolean("do_layer_norm_before", true);
   const bool has_final_norm =
       !config.boolean("_remove_final_layer_norm", false) && has_norms_before;
   DecoderSpec spec;
-  spec.names = {.base = "model.decoder",
-                .final_norm = has_final_norm ? "final_layer_norm" : "",
-                .mlp = "",
-                .pre_attention_norm = "self_attn_layer_norm",
-                .pre_mlp_norm = "final_layer_norm"};
+  spec.names = {.base = "model.decoder", .final_norm = has_final_norm ? "final_layer_norm" : ""};
   spec.vocab_size = config.dimension("vocab_size", 50272);
   spec.hidden_size = config.dimension("hidden_size", 768);
-  spec.norm = {config.boolean("layer_norm_elementwise_affine", true)
-                   ? NormKind::kLayer
-                   : NormKind::kLayerWithoutAffine,
-               1e-5};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.residual = has_norms_before ? Residual::kSequential : Residual::kNormAfter;
   spec.classifier_positions = PositionInput::kFromMask;
-  read_layers(config, spec);
+  use_fairseq_layers(config,
+                     spec,
+                     {.num_layers = config.dimension("num_hidden_layers", 12),
+                      .num_heads = config.dimension("num_attention_heads", 12),
+                      .intermediate_size = config.dimension("ffn_dim", 3072),
+                      .activation = read_activation(config, "activation_function", "relu"),
+                      .bias = config.boolean("enable_bias", true) ? Bias::kYes : Bias::kNo});
+  if (!config.boolean("layer_norm_elementwise_affine", true)) {
+    spec.norm.kind = NormKind::kLayerWithoutAffine;
+  }
   const std::int64_t positions = config.dimension("max_position_embeddings", 2048);
-  add_learned_positions(spec, "embed_positions", positions + kPositionOffset, kPositionOffset);
+  add_learned_positions(
+      spec, "embed_positions", positions + kFairseqPositionOffset, kFairseqPositionOffset);
   const std::int64_t size = config.dimension("word_embed_proj_dim", spec.hidden_size);
   if (size != spec.hidden_size) {
     add_projections(spec, size);

@@ -18,6 +18,7 @@ namespace onnxferry {
   X(kApertus)                      \
   X(kArcee)                        \
   X(kBert)                         \
+  X(kBiogpt)                       \
   X(kBloom)                        \
   X(kCodegen)                      \
   X(kCohere)                       \

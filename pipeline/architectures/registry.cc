@@ -49,6 +49,7 @@ namespace onnxferry {
   X(kOlmo2)                        \
   X(kOlmo3)                        \
   X(kOpt)                          \
+  X(kPersimmon)                    \
   X(kPhi)                          \
   X(kPhi3)                         \
   X(kQwen2)                        \

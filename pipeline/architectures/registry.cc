@@ -57,7 +57,8 @@ namespace onnxferry {
   X(kSeedOss)                      \
   X(kSmolLm3)                      \
   X(kStablelm)                     \
-  X(kStarcoder2)
+  X(kStarcoder2)                   \
+  X(kXglm)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,

@@ -35,9 +35,9 @@ namespace onnxferry {
   X(kGlm4)                         \
   X(kGpt2)                         \
   X(kGptBigcode)                   \
-  X(kGptj)                         \
   X(kGptNeo)                       \
   X(kGptNeox)                      \
+  X(kGptj)                         \
   X(kGranite)                      \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \

@@ -51,6 +51,7 @@ DecoderSpec read_gptj(const ModelConfig& config) {
   spec.attention.form = QkvForm::kSeparate;
   spec.attention.output_name = "out_proj";
   spec.attention.qkv_bias = spec.attention.output_bias = Bias::kNo;
+  spec.attention.scores = SelfAttentionSpec::Scores::kFloat32;
   spec.mlp.up_name = "fc_in";
   spec.mlp.down_name = "fc_out";
   const std::int64_t rotary_dim = config.dimension("rotary_dim", 64);

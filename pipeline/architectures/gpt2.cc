@@ -3,7 +3,7 @@
 //
 // Peculiar: weights are Conv1D's [in, out]; c_attn holds queries, keys and values side by side.
 // scale_attn_by_inverse_layer_idx (Mistral-GPT2) divides scores by the layer's number, too.
-// reorder_and_upcast_attn only says in which precision scores are computed. Checkpoints stored
+// reorder_and_upcast_attn computes scores in float32. Checkpoints stored
 // without "transformer." are common. Source: transformers/models/gpt2/modeling_gpt2.py.
 
 #include "pipeline/architectures/gpt.h"
@@ -22,7 +22,9 @@ std::vector<BuiltGraph> build_gpt2(const BuildContext& context) {
   if (!config.boolean("scale_attn_weights", true)) {
     spec.attention.scale = 1.0;
   }
-  config.disregard("reorder_and_upcast_attn");
+  if (config.boolean("reorder_and_upcast_attn", false)) {
+    spec.attention.scores = SelfAttentionSpec::Scores::kFloat32;
+  }
   if (config.boolean("scale_attn_by_inverse_layer_idx", false)) {
     spec.attend = [attention = spec.attention](GraphBuilder& g,
                                                const Value& x,

@@ -1,9 +1,9 @@
 // GPT-Neo (Black et al. 2021): GPT-2 with separate, bias-free projections and layers that alternate
 // between full attention and a window.
 //
-// Peculiar: scores are not scaled. Which layer is local stands in attention_layers; it wins over
-// attention_types, from which transformers derives it. Source:
-// transformers/models/gpt_neo/modeling_gpt_neo.py.
+// Peculiar: scores are not scaled, and computed in float32 because they outgrow float16. Which
+// layer is local stands in attention_layers; it wins over attention_types, from which transformers
+// derives it. Source: transformers/models/gpt_neo/modeling_gpt_neo.py.
 
 #include "pipeline/architectures/gpt.h"
 
@@ -52,6 +52,7 @@ std::vector<BuiltGraph> build_gpt_neo(const BuildContext& context) {
   spec.attention.num_heads = aliased_dimension(config, "num_heads", "num_attention_heads", 16);
   set_plain_heads(config, spec);
   spec.attention.scale = 1.0;
+  spec.attention.scores = SelfAttentionSpec::Scores::kFloat32;
   spec.attention.output_name = "out_proj";
   spec.attention.output_bias = Bias::kYes;
   spec.mlp = {.form = FeedForwardSpec::Form::kPlain,

@@ -178,7 +178,11 @@ Value attend(GraphBuilder& g,
         cast(view(g.tensor(name, {spec.num_heads}), 0, {spec.num_heads, 1, 1}, {1, 1, 1}),
              Dtype::kFloat32));
   }
-  const Value context = grouped_attention(g, qkv.query, keys, values, *place.mask, attention);
+  const Value context = [&] {
+    const bool in_float32 = spec.scores == SelfAttentionSpec::Scores::kFloat32;
+    const auto precision = in_float32 ? g.float32_scope("") : g.scope("");
+    return grouped_attention(g, qkv.query, keys, values, *place.mask, attention);
+  }();
   const auto scope = g.scope(spec.output_name);
   return spec.linear(g,
                      context,

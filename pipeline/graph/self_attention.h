@@ -52,6 +52,10 @@ struct SelfAttentionSpec {
   enum class NormOrder : std::uint8_t { kBeforeRotary, kAfterRotary };
   NormOrder norm_order = NormOrder::kBeforeRotary;
 
+  /// In which precision a half-precision model computes scores and their softmax.
+  enum class Scores : std::uint8_t { kModel, kFloat32 };
+  Scores scores = Scores::kModel;
+
   std::string_view
       sinks_name;  ///< tensor of one more logit per head in every softmax (gpt-oss); may be empty
 };

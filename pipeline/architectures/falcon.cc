@@ -51,9 +51,10 @@ Value attend_repeated(GraphBuilder& g,
                       const SelfAttentionSpec& spec,
                       SelfAttentionPlace place) {
   QueryKeyValue qkv = project_query_key_value(g, x, spec, place.key);
-  std::vector<std::int64_t> heads;
-  for (std::int64_t head = 0; head < spec.num_heads; ++head) {
-    heads.push_back(head / (spec.num_heads / spec.num_key_value_heads));
+  std::vector<std::int64_t> heads(static_cast<std::size_t>(spec.num_heads));
+  for (std::size_t head = 0; head < heads.size(); ++head) {
+    const auto group = static_cast<std::size_t>(spec.num_heads / spec.num_key_value_heads);
+    heads[head] = static_cast<std::int64_t>(head / group);
   }
   if (place.rotary != nullptr) {
     qkv.query = rotate(g, qkv.query, spec.head_dim, *place.rotary);

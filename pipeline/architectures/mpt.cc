@@ -67,6 +67,8 @@ void read_attention(const ModelConfig& config, DecoderSpec& spec) {
   }
   spec.attention.clip = attn_config->number("clip_qkv", 0.0);
   spec.attention.scale = attn_config->number("softmax_scale", spec.attention.scale);
+  attn_config->disregard("attn_impl");
+  attn_config->disregard("attn_pdrop");
   refuse_unless(*attn_config, "alibi", true);
   refuse_unless(*attn_config, "qk_ln", false);
   refuse_unless(*attn_config, "prefix_lm", false);
@@ -99,8 +101,18 @@ std::vector<BuiltGraph> build_mpt(const BuildContext& context) {
   spec.layers.resize(
       static_cast<std::size_t>(aliased_dimension(config, "n_layers", "num_hidden_layers", 24)));
   refuse_unless(config, "no_bias", true);
-  config.disregard("expansion_ratio");
-  config.disregard("auto_map");
+  if (!config.text("norm_type", "low_precision_layernorm").ends_with("layernorm")) {
+    config.refuse("norm_type", "transformers' class has LayerNorm only");
+  }
+  for (const auto* const key : {"auto_map",
+                                "embedding_fraction",
+                                "expansion_ratio",
+                                "init_config",
+                                "init_device",
+                                "learned_pos_emb",
+                                "verbose"}) {
+    config.disregard(key);
+  }
   read_attention(config, spec);
   spec.mlp = {.form = FeedForwardSpec::Form::kPlain,
               .hidden_size = spec.hidden_size,

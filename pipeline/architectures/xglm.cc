@@ -17,9 +17,9 @@ Value sinusoids(GraphBuilder& g, const Value& rows, std::int64_t size) {
   const auto scope = g.float32_scope("");
   const std::int64_t half = size / 2;
   const auto step = static_cast<float>(-std::log(10000.0) / static_cast<double>(half - 1));
-  std::vector<float> frequencies;
-  for (std::int64_t i = 0; i < half; ++i) {
-    frequencies.push_back(std::exp(static_cast<float>(i) * step));
+  std::vector<float> frequencies(static_cast<std::size_t>(half));
+  for (std::size_t i = 0; i < frequencies.size(); ++i) {
+    frequencies[i] = std::exp(static_cast<float>(i) * step);
   }
   const Value positions = g.Unsqueeze(g.Cast(rows, Dtype::kFloat32), {2});
   const Value angles = g.Mul(positions, g.floats(frequencies));

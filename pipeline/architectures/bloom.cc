@@ -20,8 +20,7 @@ void read_layers(const ModelConfig& config, DecoderSpec& spec) {
   spec.residual = config.boolean("apply_residual_connection_post_layernorm", false)
                       ? Residual::kFromNorm
                       : Residual::kSequential;
-  spec.layers.resize(
-      static_cast<std::size_t>(aliased_dimension(config, "n_layer", "num_hidden_layers", 2)));
+  spec.layers = plain_layers(aliased_dimension(config, "n_layer", "num_hidden_layers", 2));
   SelfAttentionSpec& attention = spec.attention;
   attention.num_heads = aliased_dimension(config, "n_head", "num_attention_heads", 8);
   set_plain_heads(config, spec);

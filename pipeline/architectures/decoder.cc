@@ -238,14 +238,25 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
   return graphs;
 }
 
+std::vector<DecoderLayer> plain_layers(std::int64_t count) {
+  constexpr std::int64_t kMaxLayers = 4096;
+  if (count > kMaxLayers) {
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format(
+            "config.json gives the model {} layers, expected at most {}", count, kMaxLayers),
+        "num_hidden_layers");
+  }
+  return std::vector<DecoderLayer>(static_cast<std::size_t>(count));
+}
+
 DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults) {
   DecoderSpec spec;
   spec.vocab_size = config.dimension("vocab_size", defaults.vocab_size);
   spec.hidden_size = config.dimension("hidden_size", defaults.hidden_size);
   spec.norm.epsilon = config.number("rms_norm_eps", defaults.rms_norm_eps);
   spec.is_tied = config.boolean("tie_word_embeddings", defaults.tie_word_embeddings);
-  spec.layers.resize(
-      static_cast<std::size_t>(config.dimension("num_hidden_layers", defaults.num_hidden_layers)));
+  spec.layers = plain_layers(config.dimension("num_hidden_layers", defaults.num_hidden_layers));
 
   SelfAttentionSpec& attention = spec.attention;
   attention.hidden_size = spec.hidden_size;

@@ -47,6 +47,11 @@ struct DecoderLayer {
 };
 inline constexpr int kNoRope = -1;
 
+/// `count` layers with full attention and the first rope.
+/// \throws Error{kUnsupportedModel} above 4096: real models have a hundred, and a damaged config
+/// must not take the memory of a host
+std::vector<DecoderLayer> plain_layers(std::int64_t count);
+
 /// A decoder-only language model as data: what an architecture's file fills in from config.json.
 /// Where data does not say it, a function takes a block's place.
 struct DecoderSpec {

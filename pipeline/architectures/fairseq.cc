@@ -7,7 +7,7 @@ void use_fairseq_layers(const ModelConfig& config, DecoderSpec& spec, const Fair
   spec.names.pre_attention_norm = "self_attn_layer_norm";
   spec.names.pre_mlp_norm = "final_layer_norm";
   spec.norm = {NormKind::kLayer, 1e-5};
-  spec.layers.resize(static_cast<std::size_t>(layers.num_layers));
+  spec.layers = plain_layers(layers.num_layers);
   spec.attention.num_heads = layers.num_heads;
   set_plain_heads(config, spec);
   spec.attention.output_name = "out_proj";

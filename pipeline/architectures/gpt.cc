@@ -18,8 +18,8 @@ DecoderSpec read_gpt(const ModelConfig& config, const GptDefaults& defaults) {
   spec.hidden_size = aliased_dimension(config, "n_embd", "hidden_size", defaults.n_embd);
   spec.norm = {NormKind::kLayer, config.number("layer_norm_epsilon", 1e-5)};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
-  spec.layers.resize(static_cast<std::size_t>(
-      aliased_dimension(config, "n_layer", "num_hidden_layers", defaults.n_layer)));
+  spec.layers =
+      plain_layers(aliased_dimension(config, "n_layer", "num_hidden_layers", defaults.n_layer));
 
   SelfAttentionSpec& attention = spec.attention;
   attention.hidden_size = spec.hidden_size;

@@ -44,8 +44,7 @@ std::vector<BuiltGraph> build_gpt_neo(const BuildContext& context) {
   spec.hidden_size = config.dimension("hidden_size", 2048);
   spec.norm = {NormKind::kLayer, config.number("layer_norm_epsilon", 1e-5)};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
-  spec.layers.resize(
-      static_cast<std::size_t>(aliased_dimension(config, "num_layers", "num_hidden_layers", 24)));
+  spec.layers = plain_layers(aliased_dimension(config, "num_layers", "num_hidden_layers", 24));
   read_local_layers(config, spec);
   add_learned_positions(spec, "wpe", config.dimension("max_position_embeddings", 2048));
 

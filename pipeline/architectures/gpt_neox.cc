@@ -41,7 +41,7 @@ std::vector<BuiltGraph> build_gpt_neox(const BuildContext& context) {
   spec.is_tied = config.boolean("tie_word_embeddings", false);
   spec.residual =
       config.boolean("use_parallel_residual", true) ? Residual::kParallel : Residual::kSequential;
-  spec.layers.resize(static_cast<std::size_t>(config.dimension("num_hidden_layers", 44)));
+  spec.layers = plain_layers(config.dimension("num_hidden_layers", 44));
   read_attention(config, spec);
   spec.mlp = {.form = FeedForwardSpec::Form::kPlain,
               .hidden_size = spec.hidden_size,

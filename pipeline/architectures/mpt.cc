@@ -98,8 +98,7 @@ std::vector<BuiltGraph> build_mpt(const BuildContext& context) {
   spec.norm = {NormKind::kLayerWithoutBias, config.number("layer_norm_epsilon", 1e-5)};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.position_input = PositionInput::kNo;
-  spec.layers.resize(
-      static_cast<std::size_t>(aliased_dimension(config, "n_layers", "num_hidden_layers", 24)));
+  spec.layers = plain_layers(aliased_dimension(config, "n_layers", "num_hidden_layers", 24));
   refuse_unless(config, "no_bias", true);
   if (!config.text("norm_type", "low_precision_layernorm").ends_with("layernorm")) {
     config.refuse("norm_type", "transformers' class has LayerNorm only");

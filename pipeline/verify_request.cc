@@ -11,10 +11,29 @@
 
 namespace onnxferry {
 
+namespace {
+
+std::int64_t first_integer(const ModelConfig& config,
+                           std::initializer_list<std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    if (const auto value = config.find_integer(key)) {
+      return *value;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
 VerifyRequest describe_model(const ModelConfig& config, const std::string& task) {
   VerifyRequest request;
-  request.vocab_size = config.integer("vocab_size", 0);
-  request.max_positions = config.integer("max_position_embeddings", 0);
+  // GPT-2 and MPT have names of their own; multimodal models nest those of their text part.
+  request.vocab_size = first_integer(config, {"vocab_size", "text_config.vocab_size"});
+  request.max_positions = first_integer(config,
+                                        {"max_position_embeddings",
+                                         "n_positions",
+                                         "max_seq_len",
+                                         "text_config.max_position_embeddings"});
   request.type_vocab_size = config.integer("type_vocab_size", 2);
   request.pad_token_id = config.find_integer("pad_token_id");
   request.causal = task.empty() ? config.architecture_class().ends_with("ForCausalLM")

@@ -21,13 +21,7 @@ std::vector<BuiltGraph> build_qwen2(const BuildContext& context) {
                                  .num_attention_heads = 32});
   spec.attention.qkv_bias = Bias::kYes;
   spec.ort_model_reads_key_value_heads = true;
-  const bool has_window = config.boolean("use_sliding_window", false);
-  const std::int64_t window = config.integer("sliding_window", 4096);
-  const std::int64_t first = config.integer("max_window_layers", 28);
-  read_windows(
-      config, spec, has_window ? std::optional(window) : std::nullopt, [&](std::int64_t layer) {
-        return has_window && layer >= first;
-      });
+  read_qwen_windows(config, spec);
   return build_decoder(context, spec);
 }
 

@@ -18,8 +18,15 @@ namespace onnxferry {
 // objects.)
 #define ONNXFERRY_ARCHITECTURES(X) \
   X(kAlbert)                       \
+  X(kApertus)                      \
+  X(kArcee)                        \
   X(kBert)                         \
+  X(kBiogpt)                       \
+  X(kBloom)                        \
   X(kCamembert)                    \
+  X(kCodegen)                      \
+  X(kCohere)                       \
+  X(kCohere2)                      \
   X(kConvBert)                     \
   X(kData2VecText)                 \
   X(kDeberta)                      \
@@ -27,17 +34,51 @@ namespace onnxferry {
   X(kDistilBert)                   \
   X(kElectra)                      \
   X(kErnie)                        \
+  X(kErnie4_5)                     \
+  X(kExaone4)                      \
+  X(kFalcon)                       \
+  X(kGemma)                        \
+  X(kGemma2)                       \
+  X(kGemma3)                       \
+  X(kGemma3Text)                   \
+  X(kGlm)                          \
+  X(kGlm4)                         \
+  X(kGpt2)                         \
+  X(kGptBigcode)                   \
+  X(kGptNeo)                       \
+  X(kGptNeox)                      \
+  X(kGptj)                         \
+  X(kGranite)                      \
+  X(kHelium)                       \
+  X(kHunyuanV1Dense)               \
   X(kIBert)                        \
+  X(kLlama)                        \
   X(kMegatronBert)                 \
+  X(kMistral)                      \
   X(kMobileBert)                   \
   X(kModernBert)                   \
   X(kMpnet)                        \
+  X(kMpt)                          \
+  X(kNemotron)                     \
+  X(kOlmo)                         \
+  X(kOlmo2)                        \
+  X(kOlmo3)                        \
+  X(kOpt)                          \
+  X(kPersimmon)                    \
+  X(kPhi)                          \
+  X(kPhi3)                         \
   X(kQwen2)                        \
+  X(kQwen3)                        \
   X(kRemBert)                      \
   X(kRoberta)                      \
   X(kRobertaPreLayerNorm)          \
   X(kRoFormer)                     \
+  X(kSeedOss)                      \
+  X(kSmolLm3)                      \
   X(kSqueezeBert)                  \
+  X(kStablelm)                     \
+  X(kStarcoder2)                   \
+  X(kXglm)                         \
   X(kXlmRoberta)                   \
   X(kXlmRobertaXl)
 
@@ -56,7 +97,7 @@ struct ClassSuffix {
 };
 
 // Which task a transformers class stands for. The first match wins, so "Model" is last.
-constexpr std::array<ClassSuffix, 10> kClassSuffixes = {{
+constexpr std::array<ClassSuffix, 11> kClassSuffixes = {{
     {"ForMaskedLM", "fill-mask"},
     {"ForPreTraining", "fill-mask"},
     {"ForSequenceClassification", "text-classification"},
@@ -64,6 +105,7 @@ constexpr std::array<ClassSuffix, 10> kClassSuffixes = {{
     {"ForQuestionAnswering", "question-answering"},
     {"ForMultipleChoice", "multiple-choice"},
     {"ForCausalLM", "text-generation"},
+    {"ForConditionalGeneration", "text-generation"},
     {"LMHeadModel", "text-generation"},
     {"ForImageClassification", "image-classification"},
     {"Model", "feature-extraction"},

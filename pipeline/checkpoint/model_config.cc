@@ -19,6 +19,7 @@ struct ModelConfig::State {
   Json document;
   std::set<std::string, std::less<>> consumed;
 
+  /// nullptr for null, too.
   const Json* find(const std::string& path) {
     const Json* const node = find_or_null(path);
     return node == nullptr || node->is_null() ? nullptr : node;
@@ -193,6 +194,19 @@ bool ModelConfig::is_null(std::string_view key) const {
   return value != nullptr && value->is_null();
 }
 
+std::optional<std::int64_t> ModelConfig::nullable_integer(std::string_view key,
+                                                          std::int64_t when_absent) const {
+  const auto value = find_integer(key);
+  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
+  return is_absent ? when_absent : value;
+}
+
+std::optional<double> ModelConfig::nullable_number(std::string_view key, double when_absent) const {
+  const auto value = find_number(key);
+  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
+  return is_absent ? when_absent : value;
+}
+
 std::optional<std::int64_t> ModelConfig::find_integer(std::string_view key) const {
   const std::string path = prefix_ + std::string(key);
   state_->consumed.insert(path);
@@ -315,6 +329,10 @@ bool ModelConfig::boolean(std::string_view key, bool when_absent) const {
 
 std::string ModelConfig::text(std::string_view key, std::string_view when_absent) const {
   return find_text(key).value_or(std::string(when_absent));
+}
+
+void ModelConfig::disregard(std::string_view key) const {
+  state_->consumed.insert(prefix_ + std::string(key));
 }
 
 std::int64_t ModelConfig::num_labels() const {

@@ -40,6 +40,11 @@ class ModelConfig {
   [[nodiscard]] double number(std::string_view key, double when_absent) const;
   [[nodiscard]] bool boolean(std::string_view key, bool when_absent) const;
   [[nodiscard]] std::string text(std::string_view key, std::string_view when_absent) const;
+  /// For parts that null switches off: null gives nullopt, an absent key `when_absent`.
+  [[nodiscard]] std::optional<std::int64_t> nullable_integer(std::string_view key,
+                                                             std::int64_t when_absent) const;
+  [[nodiscard]] std::optional<double> nullable_number(std::string_view key,
+                                                      double when_absent) const;
   [[nodiscard]] std::optional<std::int64_t> find_integer(std::string_view key) const;
   [[nodiscard]] std::optional<double> find_number(std::string_view key) const;
   [[nodiscard]] std::optional<std::string> find_text(std::string_view key) const;
@@ -49,6 +54,9 @@ class ModelConfig {
   [[nodiscard]] std::vector<std::string> words(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<double>> find_numbers(std::string_view key) const;
   [[nodiscard]] std::optional<ModelConfig> find_object(std::string_view key) const;
+  /// Count a key, and all below it, as consumed: the architecture knows it and its graph does not
+  /// depend on it.
+  void disregard(std::string_view key) const;
   /// Entries of id2label, else num_labels, else 2 (transformers' default).
   [[nodiscard]] std::int64_t num_labels() const;
 

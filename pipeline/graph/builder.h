@@ -86,6 +86,7 @@ class GraphBuilder {
   Value int_scalar(std::int64_t value);              ///< int64 []
   Value float_scalar(float value);                   ///< float32 []
   Value floats(std::span<const float> values);       ///< float32 [n]
+  Value floats(std::span<const float> values, onnxferry::Shape shape);
   Value lowest();                                    ///< float32 [], see kLowestName
 
   // --- graph inputs and outputs
@@ -119,6 +120,7 @@ class GraphBuilder {
   Value Div(const Value& a, const Value& b);
   Value Equal(const Value& a, const Value& b);
   Value Erf(const Value& x);
+  Value Exp(const Value& x);
   Value Gather(const Value& data, const Value& indices, std::int64_t axis = 0);
   Value GatherND(const Value& data, const Value& indices, std::int64_t batch_dims);
   /// a [m, k], b [n, k] → [m, n]; `c` may be null

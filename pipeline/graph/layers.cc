@@ -48,6 +48,11 @@ struct NamedActivation {
   Activation build;
 };
 
+Value relu_squared(GraphBuilder& g, const Value& x) {
+  const Value y = g.Relu(x);
+  return g.Mul(y, y);
+}
+
 // Source: ACT2FN in transformers/activations.py.
 constexpr std::array kActivations = {
     NamedActivation{"gelu", gelu_erf},
@@ -57,6 +62,7 @@ constexpr std::array kActivations = {
     NamedActivation{"gelu_pytorch_tanh", gelu_tanh},
     NamedActivation{"quick_gelu", quick_gelu},
     NamedActivation{"relu", relu},
+    NamedActivation{"relu2", relu_squared},
     NamedActivation{"silu", silu},
     NamedActivation{"swish", silu},
     NamedActivation{"tanh", tanh},
@@ -185,6 +191,10 @@ Value tied_embedding(
 
 Value gelu(GraphBuilder& g, const Value& x) {
   return gelu_erf(g, x);
+}
+
+Value gelu_tanh_activation(GraphBuilder& g, const Value& x) {
+  return gelu_tanh(g, x);
 }
 
 Value relu_activation(GraphBuilder& g, const Value& x) {

@@ -63,6 +63,9 @@ Value GraphBuilder::Equal(const Value& a, const Value& b) {
 Value GraphBuilder::Erf(const Value& x) {
   return node("Erf", {&x}, x.dtype);
 }
+Value GraphBuilder::Exp(const Value& x) {
+  return node("Exp", {&x}, x.dtype);
+}
 Value GraphBuilder::Gather(const Value& data, const Value& indices, std::int64_t axis) {
   return axis == 0 ? node("Gather", {&data, &indices}, data.dtype)
                    : node("Gather", {&data, &indices}, data.dtype, {{"axis", axis}});

@@ -184,6 +184,9 @@ void Agreements::check_left_padding(const Tokens& tokens) {
   const Tokens plain = tokens.rows(1, 2);
   const auto compare = [&](std::string_view what, const Outputs& expected, const Outputs& actual) {
     for (std::size_t k = 0; k < expected.size(); ++k) {
+      if (model_.is_present(k) && !model_.has_position_ids()) {
+        continue;  // the graph counts padding as positions: keys turn further, results stay
+      }
       const Tensor row = slice(actual[k], 0, 1, 2);
       const auto axis = token_axis(model_, k);
       const bool is_padded = axis && row.dims[*axis] == expected[k].dims[*axis] + pads;

@@ -49,6 +49,7 @@ class TextModel {
 
   [[nodiscard]] bool has_past() const { return !past_.empty(); }
   [[nodiscard]] bool has_mask() const { return find_input("attention_mask") != nullptr; }
+  [[nodiscard]] bool has_position_ids() const { return find_input("position_ids") != nullptr; }
   [[nodiscard]] const std::string& file() const { return file_; }
   /// The batch size or sequence length that the graph fixes; nullopt: any.
   [[nodiscard]] std::optional<std::int64_t> fixed_batch() const;

@@ -1,9 +1,11 @@
 #include "pipeline/architectures/registry.h"
 
 #include <algorithm>
+#include <map>
 #include <ostream>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <onnx/onnx_pb.h>
 
 #include "tests/support/fixture.h"
@@ -98,14 +100,57 @@ TEST(Registry, EveryArchitectureHasAFixture) {
   }
 }
 
+/// Model types by the tasks that they have: the README's table.
+std::string support_table() {
+  std::map<std::string, std::vector<std::string>> types;
+  for (const Architecture* const architecture : architectures()) {
+    std::vector<std::string> tasks;
+    for (const std::string_view task : architecture->tasks) {
+      const std::string base(task.substr(0, task.find("-with-past")));
+      const bool has_past = base.size() != task.size();
+      if (has_past) {
+        std::erase(tasks, base);
+      }
+      tasks.push_back(has_past ? base + " (with and without past)" : base);
+    }
+    types[fmt::format("{}", fmt::join(tasks, ", "))].push_back(
+        fmt::format("`{}`", architecture->model_type));
+  }
+  std::string table = fmt::format(
+      "{} model types, each proven on fixtures with transformers' own outputs:\n\n"
+      "| model types | tasks |\n|---|---|\n",
+      architectures().size());
+  for (const auto& [tasks, names] : types) {
+    table += fmt::format("| {} | {} |\n", fmt::join(names, ", "), tasks);
+  }
+  return table;
+}
+
+TEST(Registry, ReadmeHasItsTable) {
+  const auto path = std::filesystem::path(ONNXFERRY_TESTS_DIR).parent_path() / "README.md";
+  constexpr std::string_view kBegin = "<!-- model types: written by unit_architectures -->\n";
+  constexpr std::string_view kEnd = "<!-- end of model types -->";
+  std::string text = testing::read_text(path);
+  const std::size_t begin = text.find(kBegin) + kBegin.size();
+  const std::size_t length = text.find(kEnd) - begin;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): gtest runs tests one after the other
+  if (std::getenv("ONNXFERRY_UPDATE_GOLDEN") != nullptr) {
+    text.replace(begin, length, support_table());
+    testing::write_text(path, text);
+    return;
+  }
+  EXPECT_EQ(text.substr(begin, length), support_table())
+      << "run this program with ONNXFERRY_UPDATE_GOLDEN=1";
+}
+
 TEST(Registry, IsSortedByModelType) {
   EXPECT_TRUE(std::ranges::is_sorted(architectures(), {}, &Architecture::model_type));
 }
 
 TEST(Registry, UnknownModelTypeNamesTheNearest) {
   expect_error(ErrorCode::kUnsupportedModel,
-               "model_type qwen3 has no builder, nearest is qwen2",
-               [] { find_architecture(ModelConfig::parse(R"({"model_type": "qwen3"})")); });
+               "model_type distilbrt has no builder, nearest is distilbert",
+               [] { find_architecture(ModelConfig::parse(R"({"model_type": "distilbrt"})")); });
   expect_error(ErrorCode::kUnsupportedModel, "model_type (absent)", [] {
     find_architecture(ModelConfig::parse("{}"));
   });

@@ -17,6 +17,11 @@ std::vector<BuiltGraph> build_gpt2(const BuildContext& context) {
       read_gpt(config, {.vocab_size = 50257, .n_embd = 768, .n_layer = 12, .n_head = 12});
   add_learned_positions(
       spec, "wpe", aliased_dimension(config, "n_positions", "max_position_embeddings", 1024));
+  // Of GPT2DoubleHeadsModel's second head.
+  for (const auto* const key :
+       {"summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"}) {
+    config.disregard(key);
+  }
   spec.attention.linear = linear_in_out;
   spec.mlp.linear = linear_in_out;
   if (!config.boolean("scale_attn_weights", true)) {

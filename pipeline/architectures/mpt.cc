@@ -69,6 +69,7 @@ void read_attention(const ModelConfig& config, DecoderSpec& spec) {
   spec.attention.scale = attn_config->number("softmax_scale", spec.attention.scale);
   attn_config->disregard("attn_impl");
   attn_config->disregard("attn_pdrop");
+  attn_config->disregard("model_type");
   refuse_unless(*attn_config, "alibi", true);
   refuse_unless(*attn_config, "qk_ln", false);
   refuse_unless(*attn_config, "prefix_lm", false);

@@ -165,7 +165,7 @@ Value attend(GraphBuilder& g,
   if (norms_heads(spec) && spec.norm_order == SelfAttentionSpec::NormOrder::kAfterRotary) {
     norm_heads(g, qkv, spec, place.key);
   }
-  const auto [keys, values] = inputs.extend_cache(place.layer, qkv.key, qkv.value);
+  const std::pair<Value, Value> all = inputs.extend_cache(place.layer, qkv.key, qkv.value);
   AttentionSpec attention{.num_heads = spec.num_heads,
                           .num_key_value_heads = spec.num_key_value_heads,
                           .head_dim = spec.head_dim,
@@ -181,7 +181,7 @@ Value attend(GraphBuilder& g,
   const Value context = [&] {
     const bool in_float32 = spec.scores == SelfAttentionSpec::Scores::kFloat32;
     const auto precision = in_float32 ? g.float32_scope("") : g.scope("");
-    return grouped_attention(g, qkv.query, keys, values, *place.mask, attention);
+    return grouped_attention(g, qkv.query, all.first, all.second, *place.mask, attention);
   }();
   const auto scope = g.scope(spec.output_name);
   return spec.linear(g,

@@ -17,6 +17,17 @@ struct Edit {
   std::string to;
 };
 
+/// What GPT-like types save as a matter of course is no reason to warn.
+TEST(Gpt, UsualConfigsGiveNoWarning) {
+  for (const auto* const fixture : {"gpt2", "gptj", "codegen", "opt", "bloom", "mpt", "falcon"}) {
+    SCOPED_TRACE(fixture);
+    const ModelConfig config = ModelConfig::load(checkpoint_dir(fixture));
+    const WeightFiles tensors = WeightFiles::open(checkpoint_dir(fixture));
+    find_architecture(config).build({config, tensors, "text-generation"});
+    EXPECT_THAT(check_config_consumed(config), ::testing::IsEmpty());
+  }
+}
+
 /// The graph of a fixture's weights under an edited config.json.
 std::string build(const std::string& fixture, const std::vector<Edit>& edits) {
   std::string text = testing::read_text(checkpoint_dir(fixture) / "config.json");

@@ -216,6 +216,8 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
   const Value x = hidden_state(walk, task);
   if (task == "feature-extraction") {
     hidden_state_output(g, x, embedding_size(spec));
+  } else if (task == kSentenceSimilarity) {
+    sentence_outputs(g, context, x, inputs.attention_mask, embedding_size(spec));
   } else if (task == "text-classification") {
     sequence_classifier(walk, context, x);
   } else if (task == "token-classification") {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pipeline/architectures/architecture.h"
+#include "pipeline/architectures/sentence.h"
 #include "pipeline/graph/feed_forward.h"
 #include "pipeline/graph/self_attention.h"
 
@@ -167,6 +168,7 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
 /// Every task that a decoder can have.
 inline constexpr std::string_view kAllDecoderTasks[] = {"feature-extraction",
                                                         "feature-extraction-with-past",
+                                                        kSentenceSimilarity,
                                                         "text-generation",
                                                         "text-generation-with-past",
                                                         "text-classification",
@@ -175,10 +177,10 @@ inline constexpr std::string_view kAllDecoderTasks[] = {"feature-extraction",
 /// The tasks by what classes a type has beside ForCausalLM: none, ForSequenceClassification, and
 /// ForTokenClassification, too.
 inline constexpr auto kGenerationTasks =
-    std::span<const std::string_view>(kAllDecoderTasks).first(4);
-inline constexpr auto kDecoderTasks = std::span<const std::string_view>(kAllDecoderTasks).first(5);
+    std::span<const std::string_view>(kAllDecoderTasks).first(5);
+inline constexpr auto kDecoderTasks = std::span<const std::string_view>(kAllDecoderTasks).first(6);
 inline constexpr auto kTokenDecoderTasks =
-    std::span<const std::string_view>(kAllDecoderTasks).first(6);
+    std::span<const std::string_view>(kAllDecoderTasks).first(7);
 
 /// Heads that the task does not use (a tied checkpoint may still store lm_head: transformers
 /// ignores it too), and a buffer of old versions.

@@ -41,6 +41,7 @@ namespace onnxferry {
   X(kPhi3)                         \
   X(kQwen2)                        \
   X(kQwen3)                        \
+  X(kQwen3Moe)                     \
   X(kSeedOss)                      \
   X(kSmolLm3)
 

@@ -34,6 +34,7 @@ namespace onnxferry {
   X(kHunyuanV1Dense)               \
   X(kLlama)                        \
   X(kMistral)                      \
+  X(kMixtral)                      \
   X(kNemotron)                     \
   X(kOlmo)                         \
   X(kOlmo2)                        \

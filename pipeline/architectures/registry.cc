@@ -41,6 +41,7 @@ namespace onnxferry {
   X(kOlmo3)                        \
   X(kPhi3)                         \
   X(kQwen2)                        \
+  X(kQwen2Moe)                     \
   X(kQwen3)                        \
   X(kQwen3Moe)                     \
   X(kSeedOss)                      \

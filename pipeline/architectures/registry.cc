@@ -29,6 +29,7 @@ namespace onnxferry {
   X(kGemma3Text)                   \
   X(kGlm)                          \
   X(kGlm4)                         \
+  X(kGptOss)                       \
   X(kGranite)                      \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \

@@ -20,6 +20,8 @@ namespace onnxferry {
   X(kBert)                         \
   X(kCohere)                       \
   X(kCohere2)                      \
+  X(kDeepseekV2)                   \
+  X(kDeepseekV3)                   \
   X(kDistilBert)                   \
   X(kErnie4_5)                     \
   X(kExaone4)                      \

@@ -33,6 +33,8 @@ namespace onnxferry {
   X(kGlm4)                         \
   X(kGptOss)                       \
   X(kGranite)                      \
+  X(kGraniteMoe)                   \
+  X(kGraniteMoeShared)             \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \
   X(kLlama)                        \

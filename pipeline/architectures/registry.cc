@@ -23,6 +23,7 @@ namespace onnxferry {
   X(kDeepseekV2)                   \
   X(kDeepseekV3)                   \
   X(kDistilBert)                   \
+  X(kDots1)                        \
   X(kErnie4_5)                     \
   X(kExaone4)                      \
   X(kGemma)                        \
@@ -31,6 +32,7 @@ namespace onnxferry {
   X(kGemma3Text)                   \
   X(kGlm)                          \
   X(kGlm4)                         \
+  X(kGlm4Moe)                      \
   X(kGptOss)                       \
   X(kGranite)                      \
   X(kGraniteMoe)                   \

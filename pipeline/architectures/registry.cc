@@ -26,6 +26,7 @@ namespace onnxferry {
   X(kDots1)                        \
   X(kErnie4_5)                     \
   X(kExaone4)                      \
+  X(kFlexOlmo)                     \
   X(kGemma)                        \
   X(kGemma2)                       \
   X(kGemma3)                       \
@@ -46,6 +47,7 @@ namespace onnxferry {
   X(kOlmo)                         \
   X(kOlmo2)                        \
   X(kOlmo3)                        \
+  X(kOlmoe)                        \
   X(kPhi3)                         \
   X(kQwen2)                        \
   X(kQwen2Moe)                     \

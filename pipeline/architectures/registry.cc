@@ -49,6 +49,7 @@ namespace onnxferry {
   X(kOlmo3)                        \
   X(kOlmoe)                        \
   X(kPhi3)                         \
+  X(kPhimoe)                       \
   X(kQwen2)                        \
   X(kQwen2Moe)                     \
   X(kQwen3)                        \

@@ -25,6 +25,7 @@ namespace onnxferry {
   X(kDistilBert)                   \
   X(kDots1)                        \
   X(kErnie4_5)                     \
+  X(kErnie4_5Moe)                  \
   X(kExaone4)                      \
   X(kFlexOlmo)                     \
   X(kGemma)                        \

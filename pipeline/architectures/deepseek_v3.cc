@@ -20,6 +20,9 @@ double score_factor(const ModelConfig& config) {
   if (!scaling) {
     return 1.0;
   }
+  if (!scaling->has("factor")) {
+    scaling->refuse("factor", "transformers' class reads it whatever the rope type");
+  }
   const double all_dim = scaling->number("mscale_all_dim", 0);
   const double factor = scaling->number("factor");
   const double mscale = factor <= 1 ? 1.0 : 0.1 * all_dim * std::log(factor) + 1.0;

@@ -197,7 +197,8 @@ Value run_experts(GraphBuilder& g,
   }
   const Value inner =
       experts.combine ? experts.combine(g, gate, up) : g.Mul(experts.activation(g, gate), up);
-  Value result = multiply_parts(g, split(inner), weights, &ExpertWeights::down, experts.down_name);
+  const Value result =
+      multiply_parts(g, split(inner), weights, &ExpertWeights::down, experts.down_name);
   return biases ? g.Add(result, g.Gather(biases->down, dispatch.experts)) : result;
 }
 

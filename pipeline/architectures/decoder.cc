@@ -35,13 +35,13 @@ Value norm(const Walk& walk, const Value& x, std::string_view name, const std::s
 }
 
 Value attention_block(Walk& walk, const Value& x, std::size_t index, const std::string& parent) {
-  const auto scope = walk.g.scope(walk.spec.names.attention);
+  const auto scope = walk.g.scope(module_path(walk.spec.names.attention));
   const DecoderLayer& layer = walk.spec.layers[index];
+  const bool rotates = layer.rope != kNoRope && !walk.rotary.empty();
   const SelfAttentionPlace place{
       .key = fmt::format("{}{}", parent, walk.spec.names.attention),
       .layer = index,
-      .rotary =
-          layer.rope == kNoRope ? nullptr : &walk.rotary.at(static_cast<std::size_t>(layer.rope)),
+      .rotary = rotates ? &walk.rotary.at(static_cast<std::size_t>(layer.rope)) : nullptr,
       .mask = &walk.masks.at(layer.window)};
   return walk.spec.attend ? walk.spec.attend(walk.g, x, walk.inputs, place)
                           : self_attention(walk.g, x, walk.inputs, walk.spec.attention, place);
@@ -49,7 +49,9 @@ Value attention_block(Walk& walk, const Value& x, std::size_t index, const std::
 
 Value feed_forward_block(Walk& walk, const Value& x, std::size_t index, const std::string& parent) {
   const auto scope = walk.g.scope(walk.spec.names.mlp);
-  const std::string key = fmt::format("{}{}", parent, walk.spec.names.mlp);
+  const std::string key = walk.spec.names.mlp.empty()
+                              ? parent.substr(0, parent.size() - 1)
+                              : fmt::format("{}{}", parent, walk.spec.names.mlp);
   return walk.spec.feed_forward ? walk.spec.feed_forward(walk.g, x, index, key)
                                 : feed_forward(walk.g, x, walk.spec.mlp, key);
 }
@@ -78,10 +80,11 @@ Value layer(Walk& walk, const Value& x, std::size_t index) {
     const Value widened = feed_forward_block(walk, input, index, key);
     return add(add(x, attended), norm(walk, widened, names.post_mlp_norm, key));
   }
-  const Value stream = add(x, attended);
-  const Value widened =
-      feed_forward_block(walk, norm(walk, stream, names.pre_mlp_norm, key), index, key);
-  return add(stream, norm(walk, widened, names.post_mlp_norm, key));
+  const bool from_norm = walk.spec.residual == Residual::kFromNorm;
+  const Value stream = add(from_norm ? normed : x, attended);
+  const Value input = norm(walk, stream, names.pre_mlp_norm, key);
+  const Value widened = feed_forward_block(walk, input, index, key);
+  return add(from_norm ? input : stream, norm(walk, widened, names.post_mlp_norm, key));
 }
 
 void build_masks(Walk& walk) {
@@ -93,12 +96,12 @@ void build_masks(Walk& walk) {
     if (walk.masks.contains(layer.window)) {
       continue;
     }
-    const Value mask = causal_mask(walk.g,
+    walk.masks.emplace(layer.window,
+                       causal_mask(walk.g,
                                    walk.inputs.attention_mask,
                                    walk.inputs.sequence_length,
                                    walk.inputs.total_length,
-                                   {layer.window});
-    walk.masks.emplace(layer.window, bias ? walk.g.Add(mask, *bias) : mask);
+                                   {layer.window, bias}));
   }
 }
 
@@ -107,10 +110,14 @@ bool shares_table(const DecoderSpec& spec, std::string_view task) {
   return spec.is_tied && task == "text-generation";
 }
 
+std::int64_t embedding_size(const DecoderSpec& spec) {
+  return spec.embedding_size > 0 ? spec.embedding_size : spec.hidden_size;
+}
+
 Value embed(Walk& walk, std::string_view task) {
   const DecoderSpec& spec = walk.spec;
   const std::string key = fmt::format("{}{}", walk.base, spec.names.embedding);
-  const std::int64_t size = spec.embedding_size > 0 ? spec.embedding_size : spec.hidden_size;
+  const std::int64_t size = embedding_size(spec);
   const Value words = [&] {
     const auto scope = walk.g.scope(spec.names.embedding);
     const Value& ids = walk.inputs.input_ids;
@@ -125,7 +132,7 @@ Value embed(Walk& walk, std::string_view task) {
 /// Hidden state [B, S, H] behind the last norm.
 Value hidden_state(Walk& walk, std::string_view task) {
   GraphBuilder& g = walk.g;
-  const auto scope = g.scope(walk.spec.names.base);
+  const auto scope = g.scope(module_path(walk.spec.names.base));
   for (const RopeConfig& rope : walk.spec.ropes) {
     walk.rotary.push_back(
         rotary_tables(g, rope, walk.inputs.position_ids(), walk.spec.rotary_layout));
@@ -143,7 +150,7 @@ void language_model_head(const Walk& walk, const Value& x) {
   GraphBuilder& g = walk.g;
   const DecoderSpec& spec = walk.spec;
   const auto scope = g.scope(spec.names.head);
-  const std::int64_t size = spec.embedding_size > 0 ? spec.embedding_size : spec.hidden_size;
+  const std::int64_t size = embedding_size(spec);
   const std::string key = spec.is_tied ? fmt::format("{}{}", walk.base, spec.names.embedding)
                                        : std::string(spec.names.head);
   Value logits = linear(g, x, key, size, spec.vocab_size, Bias::kNo);
@@ -161,10 +168,11 @@ void language_model_head(const Walk& walk, const Value& x) {
 void sequence_classifier(const Walk& walk, const BuildContext& context, const Value& x) {
   context.require_head("score.weight");
   const std::int64_t num_labels = context.config.num_labels();
-  const Value pooled = last_token(walk.g, x, walk.inputs, context.config);
+  const Value pooled =
+      last_token(walk.g, x, walk.inputs, context.config, walk.spec.classified_token);
   const auto scope = walk.g.scope("score");
   walk.g.output("logits",
-                dense(walk.g, pooled, "score", walk.spec.hidden_size, num_labels, Bias::kNo),
+                dense(walk.g, pooled, "score", embedding_size(walk.spec), num_labels, Bias::kNo),
                 {"batch_size", num_labels});
 }
 
@@ -175,12 +183,22 @@ CacheShape cache_shape(const DecoderSpec& spec) {
                    .num_key_value_heads = or_else(spec.cache_heads, attention.num_key_value_heads),
                    .head_dim = or_else(spec.cache_key_dim, attention.head_dim),
                    .value_head_dim = or_else(spec.cache_value_dim, attention.head_dim)};
-  const bool heads_match =
-      spec.ort_model_reads_key_value_heads || cache.num_key_value_heads == attention.num_heads;
+  const std::int64_t ort_model_heads =
+      spec.ort_model_reads_key_value_heads ? attention.num_key_value_heads : attention.num_heads;
+  const bool heads_match = cache.num_key_value_heads == ort_model_heads;
   const bool size_matches =
       spec.ort_model_reads_head_dim || cache.head_dim == spec.hidden_size / attention.num_heads;
   cache.matches_ort_model = heads_match && size_matches;
   return cache;
+}
+
+/// The base module's prefix as the checkpoint has it: "model.decoder.", "decoder." or "".
+std::string stored_base(const GraphBuilder& g, const DecoderNames& names) {
+  std::string base = fmt::format("{}.", names.base);
+  while (!base.empty() && !g.has_tensor(fmt::format("{}{}.weight", base, names.embedding))) {
+    base.erase(0, base.find('.') + 1);
+  }
+  return base;
 }
 
 }  // namespace
@@ -191,15 +209,22 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
   DecoderInputs inputs(g,
                        cache_shape(spec),
                        context.has_past() ? PastInputs::kYes : PastInputs::kNo,
-                       task == "text-classification" ? PositionInput::kNo : spec.position_input);
-  const std::string base = fmt::format("{}.", spec.names.base);
-  const std::string table = fmt::format("{}{}.weight", base, spec.names.embedding);
-  Walk walk{.g = g, .spec = spec, .inputs = inputs, .base = g.has_tensor(table) ? base : ""};
+                       task == "text-generation" || task == "feature-extraction"
+                           ? spec.position_input
+                           : spec.classifier_positions);
+  Walk walk{.g = g, .spec = spec, .inputs = inputs, .base = stored_base(g, spec.names)};
   const Value x = hidden_state(walk, task);
   if (task == "feature-extraction") {
-    hidden_state_output(g, x, spec.hidden_size);
+    hidden_state_output(g, x, embedding_size(spec));
   } else if (task == "text-classification") {
     sequence_classifier(walk, context, x);
+  } else if (task == "token-classification") {
+    const std::string_view head = spec.names.token_classifier;
+    context.require_head(fmt::format("{}.weight", head));
+    token_classification_head(g, x, head, embedding_size(spec), context.config.num_labels());
+  } else if (task == "question-answering") {
+    context.require_head("qa_outputs.weight");
+    question_answering_head(g, x, "qa_outputs", embedding_size(spec));
   } else {
     EXPORT_CHECK(task == "text-generation", "a decoder has no such task");
     if (!spec.is_tied) {
@@ -213,14 +238,25 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
   return graphs;
 }
 
+std::vector<DecoderLayer> plain_layers(std::int64_t count) {
+  constexpr std::int64_t kMaxLayers = 4096;
+  if (count > kMaxLayers) {
+    throw Error(
+        ErrorCode::kUnsupportedModel,
+        fmt::format(
+            "config.json gives the model {} layers, expected at most {}", count, kMaxLayers),
+        "num_hidden_layers");
+  }
+  return std::vector<DecoderLayer>(static_cast<std::size_t>(count));
+}
+
 DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults) {
   DecoderSpec spec;
   spec.vocab_size = config.dimension("vocab_size", defaults.vocab_size);
   spec.hidden_size = config.dimension("hidden_size", defaults.hidden_size);
   spec.norm.epsilon = config.number("rms_norm_eps", defaults.rms_norm_eps);
   spec.is_tied = config.boolean("tie_word_embeddings", defaults.tie_word_embeddings);
-  spec.layers.resize(
-      static_cast<std::size_t>(config.dimension("num_hidden_layers", defaults.num_hidden_layers)));
+  spec.layers = plain_layers(config.dimension("num_hidden_layers", defaults.num_hidden_layers));
 
   SelfAttentionSpec& attention = spec.attention;
   attention.hidden_size = spec.hidden_size;
@@ -256,6 +292,38 @@ void read_biases(const ModelConfig& config, DecoderSpec& spec) {
   };
   spec.attention.qkv_bias = spec.attention.output_bias = bias("attention_bias");
   spec.mlp.bias = bias("mlp_bias");
+}
+
+std::int64_t aliased_dimension(const ModelConfig& config,
+                               std::string_view key,
+                               std::string_view alias,
+                               std::int64_t when_absent) {
+  return config.dimension(alias, config.dimension(key, when_absent));
+}
+
+void set_plain_heads(const ModelConfig& config, DecoderSpec& spec) {
+  SelfAttentionSpec& attention = spec.attention;
+  if (spec.hidden_size % attention.num_heads != 0) {
+    config.refuse("num_attention_heads", "it must divide hidden_size");
+  }
+  attention.hidden_size = spec.hidden_size;
+  attention.num_key_value_heads = attention.num_heads;
+  attention.head_dim = spec.hidden_size / attention.num_heads;
+  attention.scale = 1 / std::sqrt(static_cast<double>(attention.head_dim));
+}
+
+void add_learned_positions(DecoderSpec& spec,
+                           std::string_view name,
+                           std::int64_t rows,
+                           std::int64_t offset) {
+  spec.after_embedding =
+      [=, size = spec.hidden_size](
+          GraphBuilder& g, DecoderInputs& inputs, const Value& words, const std::string& base) {
+        const auto scope = g.scope(name);
+        const Value positions = inputs.position_ids();
+        const Value rows_at = offset == 0 ? positions : g.Add(positions, g.int_scalar(offset));
+        return g.Add(words, embedding(g, rows_at, fmt::format("{}{}", base, name), rows, size));
+      };
 }
 
 void read_windows(const ModelConfig& config,

@@ -16,14 +16,16 @@ namespace onnxferry {
 /// What a checkpoint calls a decoder's parts. Those of a layer stand below "<base>.<layers>.N".
 /// A norm with an empty name does not exist.
 struct DecoderNames {
-  std::string_view base =
-      "model";  ///< module of embedding and layers; absent in a base model's checkpoint
+  /// Module of embedding and layers; its first parts, or all of it, are absent in a base model's
+  /// checkpoint.
+  std::string_view base = "model";
   std::string_view embedding = "embed_tokens";
   std::string_view layers = "layers";
   std::string_view final_norm = "norm";
   std::string_view head = "lm_head";
+  std::string_view token_classifier = "score";
   std::string_view attention = "self_attn";
-  std::string_view mlp = "mlp";
+  std::string_view mlp = "mlp";  ///< empty: its projections stand directly in the layer
   std::string_view pre_attention_norm = "input_layernorm";
   std::string_view post_attention_norm;  ///< of the attention's result, before it is added
   std::string_view pre_mlp_norm = "post_attention_layernorm";
@@ -34,15 +36,21 @@ struct DecoderNames {
 enum class Residual : std::uint8_t {
   kSequential,  ///< the feed-forward block sees the attention's result (Llama)
   kParallel,    ///< both see the layer's input; without pre_mlp_norm both see the same norm (GPT-J)
+  kFromNorm,    ///< sequential; results are added to what the norm gave, not to what it got (BLOOM)
   kNormAfter    ///< sequential; the norms stand behind each addition (OPT-350m)
 };
 
 /// What differs between the layers of a decoder.
 struct DecoderLayer {
   std::int64_t window = 0;  ///< keys a query sees, itself included; 0: all
-  int rope = 0;             ///< index into DecoderSpec::ropes
+  int rope = 0;             ///< index into DecoderSpec::ropes, if there are any
 };
 inline constexpr int kNoRope = -1;
+
+/// `count` layers with full attention and the first rope.
+/// \throws Error{kUnsupportedModel} above 4096: real models have a hundred, and a damaged config
+/// must not take the memory of a host
+std::vector<DecoderLayer> plain_layers(std::int64_t count);
 
 /// A decoder-only language model as data: what an architecture's file fills in from config.json.
 /// Where data does not say it, a function takes a block's place.
@@ -65,15 +73,19 @@ struct DecoderSpec {
   bool is_tied = false;         ///< the head reads the embedding's table
   Bias head_bias = Bias::kNo;
 
-  /// Optimum's decision per model type: without it positions go on behind the past.
+  /// Optimum's decision per model type.
   PositionInput position_input = PositionInput::kYes;
+  /// In tasks that never have the input.
+  PositionInput classifier_positions = PositionInput::kNo;
+  ClassifiedToken classified_token = ClassifiedToken::kLastReal;
   /// Which values ORTModelForCausalLM takes from config.json for the empty past (else num_heads
   /// and hidden_size / num_heads); see CacheShape.
   bool ort_model_reads_key_value_heads = false;
   bool ort_model_reads_head_dim = false;
 
-  std::int64_t embedding_size =
-      0;  ///< of the table's rows, where after_embedding widens them; 0: hidden_size
+  /// Of the table's rows where after_embedding widens them, and of the hidden state where
+  /// after_layers narrows it again; 0: hidden_size.
+  std::int64_t embedding_size = 0;
 
   /// Between the table's rows [B, S, H] and the first layer (positions, a norm). `base` is "model."
   /// or "".
@@ -81,7 +93,7 @@ struct DecoderSpec {
       after_embedding;
   /// Behind the last norm.
   std::function<Value(GraphBuilder&, const Value& x, const std::string& base)> after_layers;
-  /// Added to every mask, [B or 1, num_heads, 1 or S, T] (ALiBi).
+  /// Added to the scores in every layer, [B or 1, num_heads, 1 or S, T] (ALiBi).
   std::function<Value(GraphBuilder&, DecoderInputs&)> attention_bias;
   /// In place of `mlp`; `key` is the layer's mlp module.
   std::function<Value(GraphBuilder&, const Value& x, std::size_t layer, const std::string& key)>
@@ -114,6 +126,24 @@ DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults)
 /// Read attention_bias (of all four projections) and mlp_bias.
 void read_biases(const ModelConfig& config, DecoderSpec& spec);
 
+/// A dimension that transformers knows by two names (a config class's attribute_map): `alias` wins.
+std::int64_t aliased_dimension(const ModelConfig& config,
+                               std::string_view key,
+                               std::string_view alias,
+                               std::int64_t when_absent);
+
+/// Give spec.attention, whose num_heads is set, as many key heads, head_dim = hidden_size /
+/// num_heads and the usual scale.
+/// \throws Error{kUnsupportedModel} if the heads do not divide the hidden size
+void set_plain_heads(const ModelConfig& config, DecoderSpec& spec);
+
+/// Learned positions: `<base><name>.weight` [rows, hidden_size] at position_ids + offset is added
+/// to the embedding.
+void add_learned_positions(DecoderSpec& spec,
+                           std::string_view name,
+                           std::int64_t rows,
+                           std::int64_t offset = 0);
+
 /// Give each layer the window of its entry in `layer_types`, or where that key is absent the one
 /// that `is_sliding` chooses.
 /// \throws Error{kUnsupportedModel} if sliding_window is missing or not positive where it is needed
@@ -130,18 +160,25 @@ std::int64_t read_window_pattern(const ModelConfig& config, std::int64_t when_ab
 /// use_sliding_window says so.
 void read_qwen_windows(const ModelConfig& config, DecoderSpec& spec);
 
-/// model.onnx for the context's task, one of kDecoderTasks.
+/// model.onnx for the context's task, one of kAllDecoderTasks.
 /// \throws Error{kUnsupportedModel} if the checkpoint lacks the task's head
 std::vector<BuiltGraph> build_decoder(const BuildContext& context, const DecoderSpec& spec);
 
-inline constexpr std::string_view kDecoderTasks[] = {"feature-extraction",
-                                                     "feature-extraction-with-past",
-                                                     "text-generation",
-                                                     "text-generation-with-past",
-                                                     "text-classification"};
-/// Those of a type without a ForSequenceClassification class.
-inline constexpr std::span<const std::string_view> kGenerationTasks =
-    std::span(kDecoderTasks).first(4);
+/// Every task that a decoder can have.
+inline constexpr std::string_view kAllDecoderTasks[] = {"feature-extraction",
+                                                        "feature-extraction-with-past",
+                                                        "text-generation",
+                                                        "text-generation-with-past",
+                                                        "text-classification",
+                                                        "token-classification",
+                                                        "question-answering"};
+/// The tasks by what classes a type has beside ForCausalLM: none, ForSequenceClassification, and
+/// ForTokenClassification, too.
+inline constexpr auto kGenerationTasks =
+    std::span<const std::string_view>(kAllDecoderTasks).first(4);
+inline constexpr auto kDecoderTasks = std::span<const std::string_view>(kAllDecoderTasks).first(5);
+inline constexpr auto kTokenDecoderTasks =
+    std::span<const std::string_view>(kAllDecoderTasks).first(6);
 
 /// Heads that the task does not use (a tied checkpoint may still store lm_head: transformers
 /// ignores it too), and a buffer of old versions.

@@ -18,6 +18,9 @@ namespace onnxferry {
   X(kApertus)                      \
   X(kArcee)                        \
   X(kBert)                         \
+  X(kBiogpt)                       \
+  X(kBloom)                        \
+  X(kCodegen)                      \
   X(kCohere)                       \
   X(kCohere2)                      \
   X(kDeepseekV2)                   \
@@ -27,6 +30,7 @@ namespace onnxferry {
   X(kErnie4_5)                     \
   X(kErnie4_5Moe)                  \
   X(kExaone4)                      \
+  X(kFalcon)                       \
   X(kFlexOlmo)                     \
   X(kGemma)                        \
   X(kGemma2)                       \
@@ -35,7 +39,12 @@ namespace onnxferry {
   X(kGlm)                          \
   X(kGlm4)                         \
   X(kGlm4Moe)                      \
+  X(kGpt2)                         \
+  X(kGptBigcode)                   \
+  X(kGptNeo)                       \
+  X(kGptNeox)                      \
   X(kGptOss)                       \
+  X(kGptj)                         \
   X(kGranite)                      \
   X(kGraniteMoe)                   \
   X(kGraniteMoeShared)             \
@@ -44,11 +53,15 @@ namespace onnxferry {
   X(kLlama)                        \
   X(kMistral)                      \
   X(kMixtral)                      \
+  X(kMpt)                          \
   X(kNemotron)                     \
   X(kOlmo)                         \
   X(kOlmo2)                        \
   X(kOlmo3)                        \
   X(kOlmoe)                        \
+  X(kOpt)                          \
+  X(kPersimmon)                    \
+  X(kPhi)                          \
   X(kPhi3)                         \
   X(kPhimoe)                       \
   X(kQwen2)                        \
@@ -56,7 +69,10 @@ namespace onnxferry {
   X(kQwen3)                        \
   X(kQwen3Moe)                     \
   X(kSeedOss)                      \
-  X(kSmolLm3)
+  X(kSmolLm3)                      \
+  X(kStablelm)                     \
+  X(kStarcoder2)                   \
+  X(kXglm)
 
 #define ONNXFERRY_DECLARE(name) extern const Architecture name;
 #define ONNXFERRY_ADDRESS(name) &name,

@@ -20,7 +20,10 @@ Value causal_mask(GraphBuilder& g,
     visible = g.And(visible, g.Greater(keys, oldest));
   }
   const Value real = g.Unsqueeze(g.Cast(attention_mask, Dtype::kBool), {1, 2});  // [B, 1, 1, T]
-  return g.Where(g.And(real, visible), g.float_scalar(0.0F), g.lowest());
+  const Value hidden = g.lowest();
+  // A bias is chosen, not added: lowest plus a negative bias could overflow.
+  const Value allowed = spec.bias ? *spec.bias : g.float_scalar(0.0F);
+  return g.Where(g.And(real, visible), allowed, hidden);
 }
 
 Value padding_mask(GraphBuilder& g, const Value& attention_mask) {

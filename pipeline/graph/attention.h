@@ -12,6 +12,8 @@ namespace onnxferry {
 /// elsewhere.
 struct CausalMaskSpec {
   std::int64_t sliding_window = 0;  ///< keys a query sees, itself included; 0: all earlier ones
+  /// In place of the 0, [B or 1, num_heads, 1 or S, T] (ALiBi); the mask has its heads, then.
+  std::optional<Value> bias = std::nullopt;
 };
 
 /// \param attention_mask   [B, T] int64, 1 for real tokens

@@ -164,7 +164,11 @@ Value GraphBuilder::float_scalar(float value) {
 }
 
 Value GraphBuilder::floats(std::span<const float> values) {
-  return constant(Dtype::kFloat32, {static_cast<std::int64_t>(values.size())}, to_bytes(values));
+  return floats(values, {static_cast<std::int64_t>(values.size())});
+}
+
+Value GraphBuilder::floats(std::span<const float> values, onnxferry::Shape shape) {
+  return constant(Dtype::kFloat32, std::move(shape), to_bytes(values));
 }
 
 Value GraphBuilder::lowest() {

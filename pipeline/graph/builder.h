@@ -95,6 +95,7 @@ class GraphBuilder {
   Value int_scalar(std::int64_t value);              ///< int64 []
   Value float_scalar(float value);                   ///< float32 []
   Value floats(std::span<const float> values);       ///< float32 [n]
+  Value floats(std::span<const float> values, onnxferry::Shape shape);
   Value lowest();                                    ///< float32 [], see kLowestName
   /// int64 [n, 1]
   Value int_column(std::span<const std::int64_t> values);

@@ -1,6 +1,10 @@
 #include "pipeline/graph/decoder.h"
 
+#include <limits>
+
 #include <fmt/format.h>
+
+#include "pipeline/error.h"
 
 namespace onnxferry {
 namespace {
@@ -15,7 +19,7 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
                              const CacheShape& shape,
                              PastInputs past,
                              PositionInput position_input)
-    : g_(g), shape_(shape) {
+    : g_(g), shape_(shape), position_input_(position_input) {
   const bool has_past = past == PastInputs::kYes;
   total_axis_ = has_past ? "past_sequence_length + sequence_length" : "sequence_length";
   input_ids = g.input("input_ids", Dtype::kInt64, {"batch_size", "sequence_length"});
@@ -45,7 +49,17 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
   total_length = has_past ? g.Shape(attention_mask, 1, 2) : sequence_length;
 }
 
+Value DecoderInputs::real_tokens_before() {
+  const Value count = g_.Sub(g_.CumSum(attention_mask, 1), g_.int_scalar(1));
+  return g_.Mul(count, attention_mask);
+}
+
 Value DecoderInputs::position_ids() {
+  if (!position_ids_ && position_input_ == PositionInput::kFromMask) {
+    EXPORT_CHECK(past_.empty(), "positions from the mask know no past");
+    const Value count = g_.Mul(g_.CumSum(attention_mask, 1), attention_mask);
+    position_ids_ = g_.Sub(count, g_.int_scalar(1));
+  }
   if (!position_ids_) {
     const Value total = g_.Squeeze(total_length);
     const Value first =
@@ -81,7 +95,8 @@ void DecoderInputs::declare_cache_outputs() {
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config) {
+                 const ModelConfig& config,
+                 ClassifiedToken token) {
   const auto pad = config.find_integer("pad_token_id");
   if (!pad) {
     config.refuse(
@@ -89,6 +104,13 @@ Value last_token(GraphBuilder& g,
         "classification of batches needs it; add the tokenizer's pad token id to config.json");
   }
   const Value is_real = g.Cast(g.Not(g.Equal(inputs.input_ids, g.int_scalar(*pad))), Dtype::kInt64);
+  if (token == ClassifiedToken::kAtCount) {
+    // The running count's last entry; ReduceMean is for floats and ReduceSum differs by opset.
+    constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();
+    const Value counts = g.Transpose(g.CumSum(is_real, 1), {1, 0});
+    const Value count = g.Slice(counts, g.ints({-1}), g.ints({kEnd}));  // [1, B]
+    return g.GatherND(hidden_state, g.Sub(g.Transpose(count, {1, 0}), g.int_scalar(1)), 1);
+  }
   const Value positions =
       g.Range(g.int_scalar(0), g.Squeeze(inputs.sequence_length), g.int_scalar(1));
   const Value last = g.ArgMax(g.Mul(is_real, positions), -1);  // [B, 1]

@@ -11,7 +11,12 @@
 namespace onnxferry {
 
 enum class PastInputs : std::uint8_t { kNo, kYes };
-enum class PositionInput : std::uint8_t { kNo, kYes };  ///< kNo: positions go on behind the past
+/// Where positions come from.
+enum class PositionInput : std::uint8_t {
+  kNo,       ///< no input: they go on behind the past, the same for every row
+  kYes,      ///< the input position_ids
+  kFromMask  ///< no input: they count each row's real tokens, padding is -1; without a past only
+};
 
 /// What the cache of a decoder looks like.
 struct CacheShape {
@@ -38,8 +43,10 @@ class DecoderInputs {
   Value attention_mask;   ///< [B, T]
   Value sequence_length;  ///< [1], S
   Value total_length;     ///< [1], T
-  /// [B, S], or [1, S] when they are not an input. Call inside the scope that should own the nodes.
+  /// [B, S], or [1, S] for PositionInput::kNo. Call inside the scope that should own the nodes.
   Value position_ids();
+  /// How many real tokens of its row precede each key, [B, T] int64; 0 for padding.
+  Value real_tokens_before();
 
   /// Append a layer's keys and values [B, kv, S, d] to its past; without a past they are returned
   /// as they are.
@@ -53,16 +60,23 @@ class DecoderInputs {
   std::vector<std::pair<Value, Value>> past_;
   std::vector<std::pair<Value, Value>> present_;
   std::optional<Value> position_ids_;
+  PositionInput position_input_;
   std::string total_axis_;
 };
 
-/// The hidden state of each row's last real token, for sequence classification: the highest
-/// position whose id is not pad_token_id. hidden_state [B, S, H] → [B, H].
+/// Which token of a row a sequence is classified by.
+enum class ClassifiedToken : std::uint8_t {
+  kLastReal,  ///< the last one that is not pad_token_id
+  kAtCount    ///< the one at (number of tokens that are not pad_token_id) - 1
+};
+
+/// The hidden state of each row's classified token. hidden_state [B, S, H] → [B, H].
 /// \throws Error{kUnsupportedModel} when the config has no pad_token_id: batches could not be
 /// pooled Source: GenericForSequenceClassification in transformers/modeling_layers.py.
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config);
+                 const ModelConfig& config,
+                 ClassifiedToken token = ClassifiedToken::kLastReal);
 
 }  // namespace onnxferry

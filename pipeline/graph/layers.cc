@@ -193,6 +193,10 @@ Value gelu(GraphBuilder& g, const Value& x) {
   return gelu_erf(g, x);
 }
 
+Value gelu_tanh_activation(GraphBuilder& g, const Value& x) {
+  return gelu_tanh(g, x);
+}
+
 Value relu_activation(GraphBuilder& g, const Value& x) {
   return g.Relu(x);
 }

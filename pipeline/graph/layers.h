@@ -88,6 +88,7 @@ Value tied_embedding(
 using Activation = Value (*)(GraphBuilder& g, const Value& x);
 /// Activations of classes that do not ask the config; gelu is 0.5 x (1 + erf(x / √2)).
 Value gelu(GraphBuilder& g, const Value& x);
+Value gelu_tanh_activation(GraphBuilder& g, const Value& x);
 Value relu_activation(GraphBuilder& g, const Value& x);
 Value tanh_activation(GraphBuilder& g, const Value& x);
 /// The activation that a config key names, of transformers.activations.ACT2FN.

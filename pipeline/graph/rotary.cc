@@ -222,7 +222,10 @@ RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim) {
   return rope;
 }
 
-RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta) {
+RopeConfig read_rope(const ModelConfig& config,
+                     std::int64_t head_dim,
+                     double default_theta,
+                     std::string_view theta_key) {
   struct Reader {
     std::string_view type;
     void (*read)(const RopeSource&, RopeConfig&);
@@ -235,14 +238,14 @@ RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double de
       Reader{"longrope", read_longrope},
       Reader{"llama3", read_llama3},
   };
-  double theta = config.number("rope_theta", default_theta);
+  double theta = config.number(theta_key, default_theta);
   const auto v5 = config.find_object("rope_parameters");  // transformers 5 puts theta in here, too
   const auto scaling = v5 ? v5 : config.find_object("rope_scaling");
   if (v5) {
     theta = v5->number("rope_theta", theta);
   }
   if (theta <= 0) {
-    config.refuse("rope_theta", "expected a positive number");
+    config.refuse(theta_key, "expected a positive number");
   }
   if (head_dim % 2 != 0) {
     throw Error(

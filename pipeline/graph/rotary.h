@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "pipeline/checkpoint/model_config.h"
@@ -23,11 +24,14 @@ struct RopeConfig {
   double attention_factor = 1.0;        ///< multiplies cos and sin
 };
 
-/// Read rope_theta and rope_scaling (transformers 4) or rope_parameters (transformers 5).
-/// Types: default, linear, dynamic, yarn, longrope, llama3.
+/// Read rope_theta (under the name that the type gives it) and rope_scaling (transformers 4) or
+/// rope_parameters (transformers 5). Types: default, linear, dynamic, yarn, longrope, llama3.
 /// \throws Error{kUnsupportedModel} for an unknown rope type or parameter
 /// Source: ROPE_INIT_FUNCTIONS in transformers/modeling_rope_utils.py.
-RopeConfig read_rope(const ModelConfig& config, std::int64_t head_dim, double default_theta);
+RopeConfig read_rope(const ModelConfig& config,
+                     std::int64_t head_dim,
+                     double default_theta,
+                     std::string_view theta_key = "rope_theta");
 
 /// A rope of type "default".
 RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim);

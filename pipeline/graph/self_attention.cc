@@ -26,12 +26,20 @@ Value norm_own_per_head(GraphBuilder& g,
                "a norm of every head's own is a layer norm without bias");
   const Value normalized = normalize(g, x, "", spec.head_dim, {plain, spec.qk_norm_spec.epsilon});
   const std::string name = std::string(key) + ".weight";
-  const Recipe rows = cast(view(g.tensor(name, {heads, spec.head_dim}),
-                                0,
-                                {heads, 1, spec.head_dim},
-                                {spec.head_dim, spec.head_dim, 1}),
-                           Dtype::kFloat32);
-  return g.Mul(normalized, g.initializer(name, rows));
+  const auto rows = [&](const TensorInfo& tensor, std::int64_t count) {
+    const Shape shape = {count, 1, spec.head_dim};
+    return cast(view(tensor, 0, shape, {spec.head_dim, spec.head_dim, 1}), Dtype::kFloat32);
+  };
+  if (spec.qk_norm == QkNorm::kOwnPerHead) {
+    const Recipe all = rows(g.tensor(name, {heads, spec.head_dim}), heads);
+    return g.Mul(normalized, g.initializer(name, all));
+  }
+  std::vector<Recipe> parts;
+  for (std::int64_t head = 0; head < heads; ++head) {
+    const std::string part = fmt::format("{}.norms.{}.weight", key, head);
+    parts.push_back(rows(g.tensor(part, {spec.head_dim}), 1));
+  }
+  return g.Mul(normalized, g.initializer(name, concat(std::move(parts))));
 }
 
 Value head_norm(GraphBuilder& g,
@@ -42,13 +50,12 @@ Value head_norm(GraphBuilder& g,
                 std::int64_t heads) {
   const auto scope = g.scope(name);
   const std::string full = fmt::format("{}.{}", key, name);
-  return spec.qk_norm == QkNorm::kOwnPerHead
-             ? norm_own_per_head(g, x, spec, full, heads)
-             : normalize(g, x, full, spec.head_dim, spec.qk_norm_spec);
+  return spec.qk_norm == QkNorm::kPerHead ? normalize(g, x, full, spec.head_dim, spec.qk_norm_spec)
+                                          : norm_own_per_head(g, x, spec, full, heads);
 }
 
 bool norms_heads(const SelfAttentionSpec& spec) {
-  return spec.qk_norm == QkNorm::kPerHead || spec.qk_norm == QkNorm::kOwnPerHead;
+  return spec.qk_norm != QkNorm::kNone && spec.qk_norm != QkNorm::kAllHeads;
 }
 
 void norm_heads(GraphBuilder& g,
@@ -144,12 +151,11 @@ QueryKeyValue project_query_key_value(GraphBuilder& g,
   return qkv;
 }
 
-Value self_attention(GraphBuilder& g,
-                     const Value& x,
-                     DecoderInputs& inputs,
-                     const SelfAttentionSpec& spec,
-                     const SelfAttentionPlace& place) {
-  QueryKeyValue qkv = project_query_key_value(g, x, spec, place.key);
+Value attend(GraphBuilder& g,
+             QueryKeyValue qkv,
+             DecoderInputs& inputs,
+             const SelfAttentionSpec& spec,
+             const SelfAttentionPlace& place) {
   if (place.rotary != nullptr) {
     qkv.query = rotate(g, qkv.query, spec.head_dim, *place.rotary);
     qkv.key = rotate(g, qkv.key, spec.head_dim, *place.rotary);
@@ -170,7 +176,11 @@ Value self_attention(GraphBuilder& g,
         cast(view(g.tensor(name, {spec.num_heads}), 0, {spec.num_heads, 1, 1}, {1, 1, 1}),
              Dtype::kFloat32));
   }
-  const Value context = grouped_attention(g, qkv.query, keys, values, *place.mask, attention);
+  const Value context = [&] {
+    const bool in_float32 = spec.scores == SelfAttentionSpec::Scores::kFloat32;
+    const auto precision = in_float32 ? g.float32_scope("") : g.scope("");
+    return grouped_attention(g, qkv.query, keys, values, *place.mask, attention);
+  }();
   const auto scope = g.scope(spec.output_name);
   return spec.linear(g,
                      context,
@@ -178,6 +188,14 @@ Value self_attention(GraphBuilder& g,
                      spec.num_heads * spec.head_dim,
                      spec.hidden_size,
                      spec.output_bias);
+}
+
+Value self_attention(GraphBuilder& g,
+                     const Value& x,
+                     DecoderInputs& inputs,
+                     const SelfAttentionSpec& spec,
+                     const SelfAttentionPlace& place) {
+  return attend(g, project_query_key_value(g, x, spec, place.key), inputs, spec, place);
 }
 
 }  // namespace onnxferry

@@ -21,9 +21,10 @@ enum class QkvForm : std::uint8_t {
 /// What of queries and keys is normalized before they meet.
 enum class QkNorm : std::uint8_t {
   kNone,
-  kPerHead,    ///< every head by itself, one weight [head_dim] for all (Qwen3)
-  kAllHeads,   ///< the whole projection, before it is split into heads (OLMo 2)
-  kOwnPerHead  ///< every head by itself, a weight [heads, head_dim] (Cohere)
+  kPerHead,       ///< every head by itself, one weight [head_dim] for all (Qwen3)
+  kAllHeads,      ///< the whole projection, before it is split into heads (OLMo 2)
+  kOwnPerHead,    ///< every head by itself, a weight [heads, head_dim] (Cohere)
+  kModulePerHead  ///< the same, a tensor per head: "<norm>.norms.N.weight" (StableLM)
 };
 
 /// The self-attention block of a decoder layer. Tensor names are below the layer's attention
@@ -51,6 +52,10 @@ struct SelfAttentionSpec {
   enum class NormOrder : std::uint8_t { kBeforeRotary, kAfterRotary };
   NormOrder norm_order = NormOrder::kBeforeRotary;
 
+  /// In which precision a half-precision model computes scores and their softmax.
+  enum class Scores : std::uint8_t { kModel, kFloat32 };
+  Scores scores = Scores::kModel;
+
   std::string_view
       sinks_name;  ///< tensor of one more logit per head in every softmax (gpt-oss); may be empty
 };
@@ -72,6 +77,14 @@ QueryKeyValue project_query_key_value(GraphBuilder& g,
                                       const Value& x,
                                       const SelfAttentionSpec& spec,
                                       const std::string& key);
+
+/// Attention over projected queries, keys and values, to [B, S, H]: rotation, cache, scores and the
+/// output projection. Opens no scope.
+Value attend(GraphBuilder& g,
+             QueryKeyValue qkv,
+             DecoderInputs& inputs,
+             const SelfAttentionSpec& spec,
+             const SelfAttentionPlace& place);
 
 /// x [B, S, H] → [B, S, H]; keys and values go through the cache of `inputs`. Opens no scope.
 Value self_attention(GraphBuilder& g,

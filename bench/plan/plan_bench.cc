@@ -1,0 +1,184 @@
+// bench_plan FIXTURES [MODEL_TYPE]...: how long and in how much memory an export is planned at real
+// sizes. Planning is everything before the first weight is read: config, headers, graph, checks,
+// layout of the files.
+//
+// Sizes are transformers' defaults of each type (most of them those of the 7B model), flags those
+// of a fixture; weights are a hole in the file. Each type runs in a process of its own.
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <onnx/onnx_pb.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pipeline/architectures/registry.h"
+#include "pipeline/plan.h"
+#include "tests/support/implied_checkpoint.h"
+
+namespace onnxferry {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::string_view kSizeKeys[] = {"d_ff",
+                                          "d_model",
+                                          "embedding_size",
+                                          "expansion_ratio",
+                                          "ffn_dim",
+                                          "ffn_hidden_size",
+                                          "head_dim",
+                                          "hidden_size",
+                                          "intermediate_size",
+                                          "kv_lora_rank",
+                                          "layer_types",
+                                          "max_position_embeddings",
+                                          "max_seq_len",
+                                          "moe_intermediate_size",
+                                          "n_embd",
+                                          "n_head",
+                                          "n_heads",
+                                          "n_inner",
+                                          "n_layer",
+                                          "n_layers",
+                                          "n_positions",
+                                          "n_routed_experts",
+                                          "no_rope_layers",
+                                          "num_attention_heads",
+                                          "num_experts",
+                                          "num_experts_per_tok",
+                                          "num_heads",
+                                          "num_hidden_layers",
+                                          "num_key_value_heads",
+                                          "num_kv_heads",
+                                          "num_layers",
+                                          "num_local_experts",
+                                          "attention_types",
+                                          "mlp_only_layers",
+                                          "q_lora_rank",
+                                          "qk_nope_head_dim",
+                                          "qk_rope_head_dim",
+                                          "rotary_dim",
+                                          "shared_expert_intermediate_size",
+                                          "v_head_dim",
+                                          "vocab_size",
+                                          "word_embed_proj_dim",
+                                          "n_group",
+                                          "topk_group",
+                                          "first_k_dense_replace",
+                                          "dim",
+                                          "hidden_dim",
+                                          "attn_config",
+                                          "rope_scaling"};
+
+/// The fixture's config with the sizes of the config class.
+std::string real_config(const std::filesystem::path& fixture) {
+  std::ifstream file(fixture / "checkpoint" / "config.json");
+  Json config = Json::parse(file);
+  for (Json* const part :
+       {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
+    for (const std::string_view key : kSizeKeys) {
+      if (part != nullptr && !(key == "rope_scaling" && config["model_type"] == "apertus")) {
+        part->erase(std::string(key));
+      }
+    }
+  }
+  return config.dump();
+}
+
+std::uint64_t anonymous_kib() {
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("RssAnon:")) {
+      return std::stoull(line.substr(8));
+    }
+  }
+  return 0;
+}
+
+void plan_once(const Architecture& architecture, const std::filesystem::path& fixture) {
+  std::string name = (std::filesystem::temp_directory_path() / "bench-plan-XXXXXX").string();
+  const std::filesystem::path place = mkdtemp(name.data());
+  const std::string config = real_config(fixture);
+  const bool generates = std::ranges::find(architecture.tasks, "text-generation-with-past") !=
+                         architecture.tasks.end();
+  const std::string task(generates ? "text-generation-with-past" : architecture.tasks.front());
+  testing::write_checkpoint(
+      config, testing::implied_tensors(config, task, place), testing::Fill::kHole, place);
+  ExportOptions options;
+  options.task = task;
+  options.source_uri = place.string();
+  options.export_timestamp = "2026-01-01T00:00:00Z";
+  const std::uint64_t before = anonymous_kib();
+  const auto begin = std::chrono::steady_clock::now();
+  ExtractedArchive files;
+  files.model_root = place;
+  files.files = {"config.json", "model.safetensors"};
+  const Checkpoint checkpoint{files, ModelConfig::load(place), WeightFiles::open(place)};
+  const ExportPlan plan = plan_export(checkpoint, options);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  const std::uint64_t after = anonymous_kib();
+  fmt::print("{:<18}{:>8.2f}{:>9}{:>9.1f}{:>9.1f}\n",
+             architecture.model_type,
+             static_cast<double>(plan.report.parameters) / 1e9,
+             checkpoint.tensors.tensors().size(),
+             std::chrono::duration<double, std::milli>(took).count(),
+             static_cast<double>(after - std::min(before, after)) / 1024);
+  static_cast<void>(std::fflush(stdout));
+  std::filesystem::remove_all(place);
+}
+
+std::filesystem::path fixture_of(const std::filesystem::path& fixtures,
+                                 std::string_view model_type) {
+  for (const auto& entry : std::filesystem::directory_iterator(fixtures)) {
+    const auto checkpoint = entry.path() / "checkpoint";
+    if (std::filesystem::exists(checkpoint / "config.json") &&
+        ModelConfig::load(checkpoint).model_type() == model_type) {
+      return entry.path();
+    }
+  }
+  return {};
+}
+
+int run(int argc, char** argv) {
+  if (argc < 2) {
+    fmt::print(stderr, "usage: bench_plan tests/fixtures [MODEL_TYPE]...\n");
+    return 2;
+  }
+  fmt::print("{:<18}{:>8}{:>9}{:>9}{:>9}\n", "model type", "10^9", "tensors", "ms", "MiB");
+  static_cast<void>(std::fflush(stdout));
+  int failures = 0;
+  for (const Architecture* const architecture : architectures()) {
+    const bool is_wanted =
+        argc == 2 || std::find(argv + 2, argv + argc, architecture->model_type) != argv + argc;
+    if (!is_wanted) {
+      continue;
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+      try {
+        plan_once(*architecture, fixture_of(argv[1], architecture->model_type));
+        _exit(0);
+      } catch (const Error& error) {
+        fmt::print("{:<18}{}\n", architecture->model_type, error.message());
+        static_cast<void>(std::fflush(stdout));
+        _exit(1);
+      }
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    failures += status != 0 ? 1 : 0;
+  }
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace onnxferry
+
+int main(int argc, char** argv) {
+  return onnxferry::run(argc, argv);
+}

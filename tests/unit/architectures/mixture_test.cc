@@ -28,17 +28,19 @@ std::vector<BuiltGraph> build_changed(const std::string& fixture,
 }
 
 struct Refusal {
-  const char* fixture;
-  const char* from;
-  const char* to;
-  const char* message;
+  std::string fixture;
+  std::string from;
+  std::string to;
+  std::string message;
 };
 
 class MixtureRefuses : public ::testing::TestWithParam<Refusal> {};
 
 TEST_P(MixtureRefuses, ByName) {
-  const auto& [fixture, from, to, message] = GetParam();
-  expect_error(ErrorCode::kUnsupportedModel, message, [&] { build_changed(fixture, from, to); });
+  const Refusal& refusal = GetParam();
+  expect_error(ErrorCode::kUnsupportedModel, refusal.message, [&] {
+    build_changed(refusal.fixture, refusal.from, refusal.to);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -142,7 +142,6 @@ std::vector<BuiltGraph> build_falcon(const BuildContext& context) {
   spec.norm = {NormKind::kLayer, config.number("layer_norm_epsilon", 1e-5)};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.layers = plain_layers(config.dimension("num_hidden_layers", 32));
-  config.disregard("auto_map");
   config.disregard("apply_residual_connection_post_layernorm");
   read_attention(config, spec, is_new);
   read_norms(config, spec, is_new);

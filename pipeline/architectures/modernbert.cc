@@ -58,8 +58,8 @@ struct ModernBertConfig {
     const double theta = source.number("global_rope_theta", 160000.0);
     global_rope = unscaled_rope(theta, head_dim());
     const bool shares_theta = source.is_null("local_rope_theta");
-    local_rope =
-        unscaled_rope(source.number("local_rope_theta", shares_theta ? theta : 10000.0), head_dim());
+    local_rope = unscaled_rope(source.number("local_rope_theta", shares_theta ? theta : 10000.0),
+                               head_dim());
   }
   [[nodiscard]] std::int64_t head_dim() const { return hidden_size / num_attention_heads; }
   [[nodiscard]] Bias bias(std::string_view key) const {

@@ -104,8 +104,7 @@ std::vector<BuiltGraph> build_mpt(const BuildContext& context) {
   if (!config.text("norm_type", "low_precision_layernorm").ends_with("layernorm")) {
     config.refuse("norm_type", "transformers' class has LayerNorm only");
   }
-  for (const auto* const key : {"auto_map",
-                                "embedding_fraction",
+  for (const auto* const key : {"embedding_fraction",
                                 "expansion_ratio",
                                 "init_config",
                                 "init_device",

@@ -31,30 +31,40 @@ namespace onnxferry {
   X(kData2VecText)                 \
   X(kDeberta)                      \
   X(kDebertaV2)                    \
+  X(kDeepseekV2)                   \
+  X(kDeepseekV3)                   \
   X(kDistilBert)                   \
+  X(kDots1)                        \
   X(kElectra)                      \
   X(kErnie)                        \
   X(kErnie4_5)                     \
+  X(kErnie4_5Moe)                  \
   X(kExaone4)                      \
   X(kFalcon)                       \
+  X(kFlexOlmo)                     \
   X(kGemma)                        \
   X(kGemma2)                       \
   X(kGemma3)                       \
   X(kGemma3Text)                   \
   X(kGlm)                          \
   X(kGlm4)                         \
+  X(kGlm4Moe)                      \
   X(kGpt2)                         \
   X(kGptBigcode)                   \
   X(kGptNeo)                       \
   X(kGptNeox)                      \
+  X(kGptOss)                       \
   X(kGptj)                         \
   X(kGranite)                      \
+  X(kGraniteMoe)                   \
+  X(kGraniteMoeShared)             \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \
   X(kIBert)                        \
   X(kLlama)                        \
   X(kMegatronBert)                 \
   X(kMistral)                      \
+  X(kMixtral)                      \
   X(kMobileBert)                   \
   X(kModernBert)                   \
   X(kMpnet)                        \
@@ -63,12 +73,16 @@ namespace onnxferry {
   X(kOlmo)                         \
   X(kOlmo2)                        \
   X(kOlmo3)                        \
+  X(kOlmoe)                        \
   X(kOpt)                          \
   X(kPersimmon)                    \
   X(kPhi)                          \
   X(kPhi3)                         \
+  X(kPhimoe)                       \
   X(kQwen2)                        \
+  X(kQwen2Moe)                     \
   X(kQwen3)                        \
+  X(kQwen3Moe)                     \
   X(kRemBert)                      \
   X(kRoberta)                      \
   X(kRobertaPreLayerNorm)          \

@@ -82,7 +82,7 @@ class ModelConfig {
   std::string prefix_;  // path of this object in the document, "" or "rope_scaling."
 };
 
-/// Refuse leftover keys that change math in some architecture (quantization_config, auto_map,
+/// Refuse leftover keys that change math in some architecture (quantization_config,
 /// softcaps, …).
 ///
 /// \return paths of the remaining leftovers that are not known to be harmless: worth a warning,

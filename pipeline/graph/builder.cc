@@ -151,6 +151,10 @@ Value GraphBuilder::ints(std::span<const std::int64_t> values) {
   return constant(Dtype::kInt64, {static_cast<std::int64_t>(values.size())}, to_bytes(values));
 }
 
+Value GraphBuilder::int_column(std::span<const std::int64_t> values) {
+  return constant(Dtype::kInt64, {static_cast<std::int64_t>(values.size()), 1}, to_bytes(values));
+}
+
 Value GraphBuilder::int_scalar(std::int64_t value) {
   return constant(Dtype::kInt64, {}, to_bytes(std::span<const std::int64_t>(&value, 1)));
 }

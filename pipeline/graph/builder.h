@@ -25,6 +25,15 @@ struct ConvAttributes {
   std::int64_t groups = 1;
 };
 
+enum class KeepDims : std::uint8_t { kNo, kYes };
+enum class TopOrder : std::uint8_t { kLargestFirst, kSmallestFirst };
+
+/// Both outputs of TopK.
+struct TopValues {
+  Value values;
+  Value indices;  ///< int64
+};
+
 /// Builds one ONNX graph, node by node. Methods that emit exactly one node have the ONNX operator's
 /// name and argument order; helpers of several nodes live in layers.h.
 ///
@@ -87,7 +96,9 @@ class GraphBuilder {
   Value float_scalar(float value);                   ///< float32 []
   Value floats(std::span<const float> values);       ///< float32 [n]
   Value floats(std::span<const float> values, onnxferry::Shape shape);
-  Value lowest();                                    ///< float32 [], see kLowestName
+  Value lowest();  ///< float32 [], see kLowestName
+  /// int64 [n, 1]
+  Value int_column(std::span<const std::int64_t> values);
 
   // --- graph inputs and outputs
   // -------------------------------------------------------------------------
@@ -121,13 +132,16 @@ class GraphBuilder {
   Value Equal(const Value& a, const Value& b);
   Value Erf(const Value& x);
   Value Exp(const Value& x);
+  Value Expand(const Value& x, const Value& shape);
   Value Gather(const Value& data, const Value& indices, std::int64_t axis = 0);
+  Value GatherElements(const Value& data, const Value& indices, std::int64_t axis);
   Value GatherND(const Value& data, const Value& indices, std::int64_t batch_dims);
   /// a [m, k], b [n, k] → [m, n]; `c` may be null
   Value GemmTransB(const Value& a, const Value& b, const Value* c);
   Value Greater(const Value& a, const Value& b);
   Value LayerNormalization(const Value& x, const Value& scale, const Value& bias, float epsilon);
   Value LayerNormalization(const Value& x, const Value& scale, float epsilon);
+  Value Less(const Value& a, const Value& b);
   Value LessOrEqual(const Value& a, const Value& b);
   Value MatMul(const Value& a, const Value& b);
   Value Max(const Value& a, const Value& b);
@@ -142,7 +156,7 @@ class GraphBuilder {
   Value ReduceMax(const Value& x);                     ///< over all axes, to a scalar
   Value ReduceMax(const Value& x, std::int64_t axis);  ///< keepdims
   Value ReduceMean(const Value& x);                    ///< over the last axis, keepdims
-  Value ReduceSum(const Value& x, std::int64_t axis);  ///< keepdims
+  Value ReduceSum(const Value& x, std::int64_t axis, KeepDims keep_dims = KeepDims::kYes);
   Value Relu(const Value& x);
   Value Reshape(const Value& x, const Value& shape);
   /// Dims [start, end) of x's shape, int64 [end - start].
@@ -154,12 +168,20 @@ class GraphBuilder {
   Value Softmax(const Value& x);                                        ///< over the last axis
   /// Parts of the given sizes along `axis`.
   std::vector<Value> Split(const Value& x, std::span<const std::int64_t> sizes, std::int64_t axis);
+  /// `count` parts along `axis` whose sizes, int64 [count], are known at run time only.
+  std::vector<Value> Split(const Value& x,
+                           const Value& sizes,
+                           std::size_t count,
+                           std::int64_t axis);
   /// Equal halves along `axis`.
   std::pair<Value, Value> Split(const Value& x, std::int64_t axis);
   Value Sqrt(const Value& x);
   Value Squeeze(const Value& x, const Value* axes = nullptr);
   Value Sub(const Value& a, const Value& b);
   Value Tanh(const Value& x);
+  /// The first `k`, int64 [1], of the last axis in the order asked for; equal ones in the order
+  /// they stand.
+  TopValues TopK(const Value& x, const Value& k, TopOrder order);
   Value Transpose(const Value& x, std::vector<std::int64_t> permutation);
   Value Unsqueeze(const Value& x, std::initializer_list<std::int64_t> axes);
   Value Where(const Value& condition, const Value& a, const Value& b);

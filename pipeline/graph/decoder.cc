@@ -31,8 +31,11 @@ DecoderInputs::DecoderInputs(GraphBuilder& g,
     const Dim heads =
         shape.matches_ort_model ? Dim(shape.num_key_value_heads) : Dim("num_key_value_heads");
     const auto dims = [&](std::int64_t size) {
-      const Dim declared = shape.matches_ort_model ? Dim(size) : Dim("head_dim");
-      return Dims{"batch_size", heads, "past_sequence_length", declared};
+      const Dim symbol = size == shape.head_dim ? "head_dim" : "value_head_dim";
+      return Dims{"batch_size",
+                  heads,
+                  "past_sequence_length",
+                  shape.matches_ort_model ? Dim(size) : symbol};
     };
     for (std::int64_t layer = 0; layer < shape.num_layers; ++layer) {
       Value key = g.input(

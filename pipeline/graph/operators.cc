@@ -66,9 +66,15 @@ Value GraphBuilder::Erf(const Value& x) {
 Value GraphBuilder::Exp(const Value& x) {
   return node("Exp", {&x}, x.dtype);
 }
+Value GraphBuilder::Expand(const Value& x, const Value& shape) {
+  return node("Expand", {&x, &shape}, x.dtype);
+}
 Value GraphBuilder::Gather(const Value& data, const Value& indices, std::int64_t axis) {
   return axis == 0 ? node("Gather", {&data, &indices}, data.dtype)
                    : node("Gather", {&data, &indices}, data.dtype, {{"axis", axis}});
+}
+Value GraphBuilder::GatherElements(const Value& data, const Value& indices, std::int64_t axis) {
+  return node("GatherElements", {&data, &indices}, data.dtype, {{"axis", axis}});
 }
 Value GraphBuilder::GatherND(const Value& data, const Value& indices, std::int64_t batch_dims) {
   return node("GatherND", {&data, &indices}, data.dtype, {{"batch_dims", batch_dims}});
@@ -97,6 +103,9 @@ Value GraphBuilder::LayerNormalization(const Value& x, const Value& scale, float
               {&x, &scale},
               x.dtype,
               {{"axis", std::int64_t{-1}}, {"epsilon", epsilon}});
+}
+Value GraphBuilder::Less(const Value& a, const Value& b) {
+  return node("Less", {&a, &b}, Dtype::kBool);
 }
 Value GraphBuilder::LessOrEqual(const Value& a, const Value& b) {
   return node("LessOrEqual", {&a, &b}, Dtype::kBool);
@@ -147,6 +156,11 @@ Value GraphBuilder::ReduceLogSumExp(const Value& x) {
 Value GraphBuilder::ReduceMean(const Value& x) {
   return reduce_last("ReduceMean", x);
 }
+Value GraphBuilder::ReduceSum(const Value& x, std::int64_t axis, KeepDims keep_dims) {
+  const Value axes = ints({axis});
+  const std::int64_t keeps = keep_dims == KeepDims::kYes ? 1 : 0;
+  return node("ReduceSum", {&x, &axes}, x.dtype, {{"keepdims", keeps}});
+}
 Value GraphBuilder::reduce_last(std::string_view op_type, const Value& x) {
   if (opset_ >= 18) {  // axes became an input
     const Value axes = ints({-1});
@@ -156,10 +170,6 @@ Value GraphBuilder::reduce_last(std::string_view op_type, const Value& x) {
               {&x},
               x.dtype,
               {{"axes", std::vector<std::int64_t>{-1}}, {"keepdims", std::int64_t{1}}});
-}
-Value GraphBuilder::ReduceSum(const Value& x, std::int64_t axis) {
-  const Value axes = ints({axis});
-  return node("ReduceSum", {&x, &axes}, x.dtype, {{"keepdims", std::int64_t{1}}});
 }
 Value GraphBuilder::Relu(const Value& x) {
   return node("Relu", {&x}, x.dtype);
@@ -197,10 +207,15 @@ std::pair<Value, Value> GraphBuilder::Split(const Value& x, std::int64_t axis) {
 std::vector<Value> GraphBuilder::Split(const Value& x,
                                        std::span<const std::int64_t> sizes,
                                        std::int64_t axis) {
-  const Value lengths = ints(sizes);
-  const Value* const inputs[] = {&x, &lengths};
+  return Split(x, ints(sizes), sizes.size(), axis);
+}
+std::vector<Value> GraphBuilder::Split(const Value& x,
+                                       const Value& sizes,
+                                       std::size_t count,
+                                       std::int64_t axis) {
+  const Value* const inputs[] = {&x, &sizes};
   const Attribute attribute{"axis", axis};
-  return node_with_outputs("Split", inputs, x.dtype, std::span(&attribute, 1), sizes.size());
+  return node_with_outputs("Split", inputs, x.dtype, std::span(&attribute, 1), count);
 }
 Value GraphBuilder::Sqrt(const Value& x) {
   return node("Sqrt", {&x}, x.dtype);
@@ -213,6 +228,15 @@ Value GraphBuilder::Sub(const Value& a, const Value& b) {
 }
 Value GraphBuilder::Tanh(const Value& x) {
   return node("Tanh", {&x}, x.dtype);
+}
+TopValues GraphBuilder::TopK(const Value& x, const Value& k, TopOrder order) {
+  const std::int64_t largest = order == TopOrder::kLargestFirst ? 1 : 0;
+  const Attribute attributes[] = {{"axis", std::int64_t{-1}}, {"largest", largest}};
+  const Value* const inputs[] = {&x, &k};
+  auto outputs = node_with_outputs("TopK", inputs, x.dtype, attributes, 2);
+  outputs[1].dtype = Dtype::kInt64;
+  model_.dtypes[outputs[1].name] = Dtype::kInt64;
+  return {std::move(outputs[0]), std::move(outputs[1])};
 }
 Value GraphBuilder::Transpose(const Value& x, std::vector<std::int64_t> permutation) {
   return node("Transpose", {&x}, x.dtype, {{"perm", std::move(permutation)}});

@@ -289,7 +289,7 @@ RotaryTables rotary_tables(GraphBuilder& g,
     sin = g.Mul(sin, factor);
   }
   const auto twice = [&](const Value& first, const Value& second) {
-    if (layout == RotaryLayout::kHalves) {
+    if (layout != RotaryLayout::kPairs) {
       return g.Concat({first, second}, -1);
     }
     const Value pairs = g.Concat({g.Unsqueeze(first, {4}), g.Unsqueeze(second, {4})}, -1);
@@ -304,6 +304,21 @@ Value rotate(GraphBuilder& g, const Value& x, std::int64_t head_dim, const Rotar
     const std::int64_t sizes[] = {tables.rotary_dim, head_dim - tables.rotary_dim};
     const auto parts = g.Split(x, sizes, -1);
     return g.Concat({rotate(g, parts[0], tables.rotary_dim, tables), parts[1]}, -1);
+  }
+  if (tables.layout == RotaryLayout::kPairsToHalves) {
+    std::vector<std::int64_t> first;
+    std::vector<std::int64_t> second;
+    for (std::int64_t i = 0; i < tables.rotary_dim; i += 2) {
+      first.push_back(i);
+      second.push_back(i + 1);
+    }
+    const auto halves = [&](std::vector<std::int64_t> order,
+                            const std::vector<std::int64_t>& rest) {
+      order.insert(order.end(), rest.begin(), rest.end());
+      return g.Gather(x, g.ints(order), -1);
+    };
+    return g.Add(g.Mul(halves(first, second), tables.cos),
+                 g.Mul(halves(second, first), tables.signed_sin));
   }
   const Value partner = [&] {
     if (tables.layout == RotaryLayout::kHalves) {

@@ -37,7 +37,11 @@ RopeConfig read_rope(const ModelConfig& config,
 RopeConfig unscaled_rope(double theta, std::int64_t rotary_dim);
 
 /// Which elements turn together: i and i + rotary_dim / 2 (Llama), or 2i and 2i + 1 (GPT-J).
-enum class RotaryLayout : std::uint8_t { kHalves, kPairs };
+enum class RotaryLayout : std::uint8_t {
+  kHalves,
+  kPairs,
+  kPairsToHalves  ///< 2i and 2i + 1, which come out as i and i + rotary_dim / 2 (DeepSeek-V3)
+};
 
 /// cos and sin for all positions of a graph, computed once.
 struct RotaryTables {

@@ -71,23 +71,21 @@ QueryKeyValue project_separately(GraphBuilder& g,
                                  const SelfAttentionSpec& spec,
                                  const std::string& key) {
   const auto project = [&](std::string_view name, std::int64_t heads, std::string_view norm) {
-    const Value y = [&] {
+    Value y = [&] {
       const auto inner = g.scope(name);
       const std::string full = fmt::format("{}.{}", key, name);
-      return clipped(
-          g,
-          spec.linear(g, x, full, spec.hidden_size, heads * spec.head_dim, spec.qkv_bias),
-          spec.clip);
+      return spec.linear(g, x, full, spec.hidden_size, heads * spec.head_dim, spec.qkv_bias);
     }();
-    if (norm.empty() || spec.qk_norm != QkNorm::kAllHeads) {
-      return split_heads(g, y, heads, spec.head_dim);
-    }
-    const Value normed = [&] {
+    if (!norm.empty() && spec.qk_norm == QkNorm::kAllHeads) {
       const auto inner = g.scope(norm);
       const std::string full = fmt::format("{}.{}", key, norm);
-      return normalize(g, y, full, heads * spec.head_dim, spec.qk_norm_spec);
+      y = normalize(g, y, full, heads * spec.head_dim, spec.qk_norm_spec);
+    }
+    const Value cut = [&] {
+      const auto inner = g.scope(name);
+      return clipped(g, y, spec.clip);
     }();
-    return split_heads(g, normed, heads, spec.head_dim);
+    return split_heads(g, cut, heads, spec.head_dim);
   };
   QueryKeyValue qkv;
   qkv.query = project("q_proj", spec.num_heads, spec.query_norm_name);

@@ -36,7 +36,7 @@ struct SelfAttentionSpec {
   std::int64_t head_dim = 0;
   double scale = 1.0;    ///< of the scores, usually 1 / √head_dim
   double softcap = 0.0;  ///< scores become softcap · tanh(scores / softcap); 0: none
-  double clip = 0.0;     ///< projections are cut to [-clip, clip]; 0: none
+  double clip = 0.0;     ///< projections, normed if kAllHeads, are cut to [-clip, clip]; 0: none
 
   QkvForm form = QkvForm::kSeparate;
   std::string_view qkv_name;  ///< of the one matrix, unless kSeparate

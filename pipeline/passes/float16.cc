@@ -68,10 +68,26 @@ class Float16Pass {
     return it == renamed_.end() ? value : it->second;
   }
 
+  /// Weights that float32 nodes alone read keep their digits: a router's decide where tokens go.
+  [[nodiscard]] std::set<std::string> read_in_half() const {
+    std::set<std::string> names;
+    for (const onnx::NodeProto& node : old_nodes_) {
+      if (!model_.float32_nodes.contains(node.name())) {
+        names.insert(node.input().begin(), node.input().end());
+      }
+    }
+    return names;
+  }
+
   void convert_initializers() {
+    const std::set<std::string> converted = read_in_half();
     for (onnx::TensorProto& proto : *model_.proto->mutable_graph()->mutable_initializer()) {
       Recipe& recipe = model_.recipes.at(proto.name());
       if (recipe->dtype != Dtype::kFloat32) {
+        continue;
+      }
+      if (recipe->op != RecipeNode::Op::kLiteral && !converted.contains(proto.name())) {
+        single_.emplace(proto.name(), proto.name());
         continue;
       }
       float32_recipes_.emplace(proto.name(), recipe);

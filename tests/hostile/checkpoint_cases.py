@@ -170,7 +170,6 @@ def config_cases(config, weights):
         ("rope-theta-zero", edited(rope_theta=0.0), UNSUPPORTED, "rope_theta"),
         ("rope-theta-negative", edited(rope_theta=-1e4), UNSUPPORTED, "rope_theta"),
         ("quantization", edited(quantization_config={"quant_method": "gptq", "bits": 4}), UNSUPPORTED, "quantization_config"),
-        ("auto-map", edited(auto_map={"AutoModel": "modeling.Evil"}), UNSUPPORTED, "auto_map"),
         ("sliding-window-zero", edited(use_sliding_window=True, sliding_window=0, max_window_layers=0, layer_types=["sliding_attention"] * 2), UNSUPPORTED, "sliding_window"),
         ("layer-types-unknown", edited(layer_types=["full_attention", "chunked"]), UNSUPPORTED, "chunked"),
         ("layer-types-short", edited(layer_types=["full_attention"]), UNSUPPORTED, "layer_types"),

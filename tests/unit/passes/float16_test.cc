@@ -60,6 +60,22 @@ TEST_P(Float16, StatisticsAndAnglesStayFloat32) {
   }
 }
 
+// Half a unit in the last place of a router's weights or correction sends tokens elsewhere.
+TEST(Float16Router, KeepsItsWeightsInFloat32) {
+  const auto directory = checkpoint_dir("deepseek_v3");
+  const ModelConfig config = ModelConfig::load(directory);
+  const WeightFiles tensors = WeightFiles::open(directory);
+  auto graphs = find_architecture(config).build({config, tensors, "text-generation-with-past", 17});
+  GraphModel& model = graphs.front().model;
+  convert_to_float16(model);
+  check_graph(model);
+  const auto dtype = [&](const char* name) { return model.recipes.at(name)->dtype; };
+  EXPECT_EQ(dtype("model.layers.1.mlp.gate.weight_t"), Dtype::kFloat32);
+  EXPECT_EQ(dtype("model.layers.1.mlp.gate.e_score_correction_bias"), Dtype::kFloat32);
+  EXPECT_EQ(dtype("model.layers.1.mlp.experts.0.gate_proj.weight_t"), Dtype::kFloat16);
+  EXPECT_EQ(dtype("model.layers.1.input_layernorm.weight"), Dtype::kFloat16);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Models,
     Float16,

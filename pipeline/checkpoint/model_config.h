@@ -14,10 +14,10 @@ namespace onnxferry {
 /// for and that can change a model's math is refused by check_config_consumed(): a wrong model that
 /// loads is the worst result there is.
 ///
-/// null counts as absent (as in transformers), except for `is_null`. A nested object is read through
-/// `find_object`; its keys count as consumed leaf by leaf ("rope_scaling.factor").
-/// Every getter throws Error{kCorruptCheckpoint} naming key, found and expected type. Copies share
-/// the record of consumed keys. Thread: one at a time.
+/// null counts as absent (as in transformers), except for `is_null`. A nested object is read
+/// through `find_object`; its keys count as consumed leaf by leaf ("rope_scaling.factor"). Every
+/// getter throws Error{kCorruptCheckpoint} naming key, found and expected type. Copies share the
+/// record of consumed keys. Thread: one at a time.
 class ModelConfig {
  public:
   /// \throws Error{kCorruptCheckpoint} if it is not a JSON object

@@ -144,7 +144,7 @@ def config_cases(config, weights):
         ("hidden-size-float", edited(hidden_size=32.5), CORRUPT, "hidden_size"),
         ("hidden-size-object", edited(hidden_size={"a": 1}), CORRUPT, "hidden_size"),
         ("hidden-size-other", edited(hidden_size=64), CORRUPT, "embed_tokens"),
-        ("layers-2e31", edited(num_hidden_layers=1 << 31), UNSUPPORTED, "layer_types"),
+        ("layers-2e31", edited(num_hidden_layers=1 << 31), UNSUPPORTED, "expected at most 4096"),
         ("layers-3", edited(num_hidden_layers=3, layer_types=["full_attention"] * 3), CORRUPT, "layers.2"),
         ("vocab-2e31", edited(vocab_size=1 << 31), CORRUPT, "2147483648"),
         ("heads-zero", edited(num_attention_heads=0), UNSUPPORTED, "num_attention_heads"),

@@ -198,7 +198,7 @@ TEST(ResolveTask, PoolsInDirectoriesOfSentenceTransformers) {
   // Optimum's synonym where there is nothing to pool with.
   EXPECT_EQ(resolve("sentence-similarity", bert, kTransformers), "feature-extraction");
   EXPECT_EQ(resolve("auto", bert, kTransformers), "fill-mask");
-  EXPECT_EQ(resolve("auto", qwen2, kSentenceTransformers), "feature-extraction");
+  EXPECT_EQ(resolve("auto", qwen2, kSentenceTransformers), "sentence-similarity");
 }
 
 TEST(ResolveTask, RefusesWithAHint) {

@@ -159,6 +159,7 @@ TEST_P(RandomConfig, WhatBuildsAgreesWithItself) {
     const auto& seed = seeds[random() % seeds.size()];
     const Json config = mutated(Json::parse(testing::read_text(seed)), random);
     const std::string task(architecture.tasks[random() % architecture.tasks.size()]);
+    RC_PRE(task != "sentence-similarity");  // needs modules.json, which no config implies
     try {
       check_config(config.dump(), task);
       ++accepted;

@@ -41,7 +41,11 @@ VerifyRequest describe_model(const ModelConfig& config, const std::string& task)
   const std::string model_type = config.model_type();
   const auto known = std::ranges::find(
       architectures(), model_type, [](const Architecture* entry) { return entry->model_type; });
-  request.sees_padding = known != architectures().end() && (*known)->sees_padding;
+  if (known != architectures().end()) {
+    const auto tasks = (*known)->tasks_that_see_padding;
+    request.sees_padding =
+        task.empty() ? !tasks.empty() : std::ranges::find(tasks, task) != tasks.end();
+  }
   return request;
 }
 

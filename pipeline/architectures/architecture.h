@@ -48,9 +48,10 @@ struct Architecture {
   /// Build every graph of the task. \throws Error{kUnsupportedModel, kCorruptCheckpoint}
   std::vector<BuiltGraph> (*build)(const BuildContext& context);
   double verify_atol = 1e-4;  ///< float32 tolerance of the numeric checks
-  /// A token's output depends on padded tokens beside it, in transformers as here (convolutions do
-  /// not see the mask): verification does not expect padding to change nothing.
-  bool sees_padding = false;
+  /// Tasks whose outputs depend on padding on the right by design, in transformers as here
+  /// (convolutions that do not see the mask, a summary of the last position): verification does not
+  /// expect padding to change nothing.
+  std::span<const std::string_view> tasks_that_see_padding = {};
 };
 
 }  // namespace onnxferry

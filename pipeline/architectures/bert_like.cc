@@ -25,6 +25,7 @@ Value token_types(GraphBuilder& g,
                   const BertConfig& config,
                   const EncoderInputs& inputs,
                   const std::string& key) {
+  static_cast<void>(config.source.dimension("type_vocab_size", config.type_vocab_size));
   if (inputs.token_type_ids) {
     return embedding(g, *inputs.token_type_ids, key, config.type_vocab_size, config.embedding_size);
   }

@@ -29,6 +29,9 @@ struct ConvBertConfig : BertConfig {
     if (2 * heads * head_dim != hidden_size) {
       source.refuse("head_ratio", "the heads must divide half of hidden_size");
     }
+    if (hidden_size % groups != 0 || intermediate_size % groups != 0) {
+      source.refuse("num_groups", "it must divide hidden_size and intermediate_size");
+    }
     if (kernel % 2 == 0) {
       source.refuse("conv_kernel_size", "an even kernel changes the sequence length");
     }
@@ -172,6 +175,6 @@ const Architecture kConvBert{.model_type = "convbert",
                              .tasks = kTextEncoderTasks,
                              .ignored_tensors = kElectraIgnoredTensors,
                              .build = build_convbert,
-                             .sees_padding = true};
+                             .tasks_that_see_padding = kTextEncoderTasks};
 
 }  // namespace onnxferry

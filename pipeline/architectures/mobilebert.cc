@@ -113,6 +113,7 @@ Value embeddings(GraphBuilder& g, const MobileBertConfig& config, const EncoderI
   const Value positions = g.Slice(table, g.ints({0}), g.Shape(inputs.input_ids, 1, 2));
   Value sum = g.Add(x, positions);
   if (inputs.token_type_ids) {
+    static_cast<void>(config.source.dimension("type_vocab_size", config.type_vocab_size));
     sum = g.Add(sum,
                 embedding(g,
                           *inputs.token_type_ids,
@@ -285,6 +286,6 @@ const Architecture kMobileBert{.model_type = "mobilebert",
                                .tasks = kTextEncoderTasks,
                                .ignored_tensors = kIgnoredTensors,
                                .build = build_mobilebert,
-                               .sees_padding = true};
+                               .tasks_that_see_padding = kTextEncoderTasks};
 
 }  // namespace onnxferry

@@ -100,12 +100,16 @@ std::vector<BuiltGraph> build_roformer(const BuildContext& context) {
 constexpr std::string_view kIgnoredTensors[] = {
     "cls.*", "classifier.*", "qa_outputs.*", "sequence_summary.*"};
 
+// The choice is read from the last position, padded or not (SequenceSummary).
+constexpr std::string_view kLastPositionTasks[] = {"multiple-choice"};
+
 }  // namespace
 
 extern const Architecture kRoFormer;
 const Architecture kRoFormer{.model_type = "roformer",
                              .tasks = kTextEncoderTasks,
                              .ignored_tensors = kIgnoredTensors,
-                             .build = build_roformer};
+                             .build = build_roformer,
+                             .tasks_that_see_padding = kLastPositionTasks};
 
 }  // namespace onnxferry

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "pipeline/architectures/bert_like.h"
+#include "pipeline/error.h"
 
 namespace onnxferry {
 namespace {
@@ -43,6 +44,15 @@ Value convolve(GraphBuilder& g,
                const ConvAttributes& attributes,
                std::int64_t in,
                std::int64_t out) {
+  if (in % attributes.groups != 0 || out % attributes.groups != 0) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("config.json gives {} {} groups, which must divide its sizes {} and {}",
+                            key,
+                            attributes.groups,
+                            in,
+                            out),
+                key);
+  }
   const Value bias = g.weight(key + ".bias", {out});
   if (attributes.groups == 1) {
     const TensorInfo& tensor = g.tensor(key + ".weight", {out, in, 1});

@@ -56,9 +56,12 @@ constexpr std::string_view kSizeKeys[] = {"d_ff",
                                           "num_kv_heads",
                                           "num_layers",
                                           "num_local_experts",
+                                          "attention_layers",
                                           "attention_types",
                                           "mlp_only_layers",
+                                          "pooler_hidden_size",
                                           "q_lora_rank",
+                                          "qk_head_dim",
                                           "qk_nope_head_dim",
                                           "qk_rope_head_dim",
                                           "rotary_dim",
@@ -74,6 +77,18 @@ constexpr std::string_view kSizeKeys[] = {"d_ff",
                                           "attn_config",
                                           "rope_scaling"};
 
+/// Where the class has no default, or not that of a published model.
+constexpr std::string_view kOverrides = R"({
+  "apertus": {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                               "original_max_position_embeddings": 8192}},
+  "deepseek_v2": {"n_routed_experts": 64, "num_experts_per_tok": 6, "n_shared_experts": 2, "n_group": 1, "topk_group": 1,
+                  "topk_method": "greedy", "first_k_dense_replace": 1},
+  "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 2, "n_group": 1, "topk_group": 1},
+  "glm4_moe": {"head_dim": 128},
+  "gpt_oss": {"rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+                               "original_max_position_embeddings": 4096}}
+})";
+
 /// The fixture's config with the sizes of the config class.
 std::string real_config(const std::filesystem::path& fixture) {
   std::ifstream file(fixture / "checkpoint" / "config.json");
@@ -81,11 +96,13 @@ std::string real_config(const std::filesystem::path& fixture) {
   for (Json* const part :
        {&config, config.contains("text_config") ? &config["text_config"] : nullptr}) {
     for (const std::string_view key : kSizeKeys) {
-      if (part != nullptr && !(key == "rope_scaling" && config["model_type"] == "apertus")) {
+      if (part != nullptr) {
         part->erase(std::string(key));
       }
     }
   }
+  config.update(
+      Json::parse(kOverrides).value(config["model_type"].get<std::string>(), Json::object()));
   return config.dump();
 }
 

@@ -196,6 +196,9 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace onnxferry
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   return onnxferry::run(argc, argv);
+} catch (const std::exception& error) {
+  static_cast<void>(std::fprintf(stderr, "bench_plan: %s\n", error.what()));
+  return 1;
 }

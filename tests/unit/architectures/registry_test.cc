@@ -33,6 +33,7 @@ struct GoldenCase {
   std::string fixture;
   std::string task;
 
+  // NOLINTNEXTLINE(readability-identifier-naming): gtest looks for this name
   friend void PrintTo(const GoldenCase& c, std::ostream* out) {
     *out << c.fixture << " " << c.task;
   }

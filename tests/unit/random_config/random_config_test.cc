@@ -20,8 +20,7 @@ namespace {
 using Json = nlohmann::json;
 
 /// Values that a key may take instead, in every architecture whose config has the key.
-const Json& alternatives() {
-  static const Json table = Json::parse(R"({
+constexpr std::string_view kAlternatives = R"({
     "activation": ["gelu", "relu"],
     "activation_function": ["gelu", "gelu_new", "relu", "silu"],
     "alibi": [true, false],
@@ -81,13 +80,12 @@ const Json& alternatives() {
     "use_qk_norm": [true, false],
     "use_qkv_bias": [true, false],
     "use_sliding_window": [true, false]
-  })");
-  return table;
-}
+  })";
 
 /// Each flag keeps its value half the time, so that no config is all strange.
 Json mutated(Json config, std::mt19937& random) {
-  for (const auto& [key, values] : alternatives().items()) {
+  static const Json alternatives = Json::parse(kAlternatives);
+  for (const auto& [key, values] : alternatives.items()) {
     if (random() % 2 == 0 && config.contains(key)) {
       config[key] = values[random() % values.size()];
     }

@@ -225,4 +225,16 @@ TextEncoder with_roberta_heads(const BertConfig& config, Encode encode) {
   return encoder;
 }
 
+std::vector<BuiltGraph> build_roberta_like(const BuildContext& context, const BertConfig& config) {
+  return build_text_encoder(
+      context, with_roberta_heads(config, [&](GraphBuilder& g, const EncoderInputs& inputs) {
+        const auto scope = g.scope(config.scope);
+        const std::int64_t padding_id = config.source.integer("pad_token_id", 1);
+        const Value x = bert_embeddings(
+            g, config, inputs, {.positions = Positions::kFromIds, .padding_id = padding_id});
+        const Value mask = padding_mask(g, inputs.attention_mask);
+        return bert_layers(g, config, config.layer(), x, mask);
+      }));
+}
+
 }  // namespace onnxferry

@@ -94,6 +94,10 @@ Value bert_layers(GraphBuilder& g,
                   const Value& x,
                   const Value& mask);
 
+/// model.onnx of a type whose graph is RoBERTa's: positions from ids, BERT's layers, RoBERTa's
+/// heads.
+std::vector<BuiltGraph> build_roberta_like(const BuildContext& context, const BertConfig& config);
+
 /// tanh(pooler.dense(first token)) below the base model.
 Pooling bert_pooling(const BertConfig& config);
 

@@ -10,17 +10,6 @@
 namespace onnxferry {
 namespace {
 
-Value encode(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
-  const auto scope = g.scope(config.scope);
-  const Value x = bert_embeddings(
-      g,
-      config,
-      inputs,
-      {.positions = Positions::kFromIds, .padding_id = config.source.integer("pad_token_id", 1)});
-  const Value mask = padding_mask(g, inputs.attention_mask);
-  return bert_layers(g, config, config.layer(), x, mask);
-}
-
 std::vector<BuiltGraph> build_ibert(const BuildContext& context) {
   const BertConfig config(context, "ibert");
   if (config.source.boolean("quant_mode", false)) {
@@ -30,10 +19,7 @@ std::vector<BuiltGraph> build_ibert(const BuildContext& context) {
     config.source.refuse("hidden_act", "I-BERT knows only gelu");
   }
   static_cast<void>(config.source.text("force_dequant", "none"));  // of the integer mode
-  return build_text_encoder(
-      context, with_roberta_heads(config, [&](GraphBuilder& g, const EncoderInputs& inputs) {
-        return encode(g, config, inputs);
-      }));
+  return build_roberta_like(context, config);
 }
 
 constexpr std::string_view kIgnoredTensors[] = {"*pooler.*",

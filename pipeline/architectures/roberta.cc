@@ -12,25 +12,10 @@
 namespace onnxferry {
 namespace {
 
-Value encode(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
-  const auto scope = g.scope(config.scope);
-  const Value x = bert_embeddings(
-      g,
-      config,
-      inputs,
-      {.positions = Positions::kFromIds, .padding_id = config.source.integer("pad_token_id", 1)});
-  const Value mask = padding_mask(g, inputs.attention_mask);
-  return bert_layers(g, config, config.layer(), x, mask);
-}
-
 std::vector<BuiltGraph> build(const BuildContext& context,
                               std::string_view base,
                               const BertDefaults& defaults) {
-  const BertConfig config(context, base, defaults);
-  return build_text_encoder(
-      context, with_roberta_heads(config, [&](GraphBuilder& g, const EncoderInputs& inputs) {
-        return encode(g, config, inputs);
-      }));
+  return build_roberta_like(context, BertConfig(context, base, defaults));
 }
 
 std::vector<BuiltGraph> build_roberta(const BuildContext& context) {

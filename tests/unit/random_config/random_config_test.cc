@@ -2,7 +2,6 @@
 // in ONNX Runtime and agree with itself (prefill = decode, rows of a batch independent, padding
 // without effect). The fixtures' config.json are the seeds; numbers are proven there.
 
-#include <cstdlib>
 #include <random>
 
 #include <fmt/format.h>
@@ -13,6 +12,7 @@
 #include "pipeline/plan.h"
 #include "tests/support/fixture.h"
 #include "tests/support/implied_checkpoint.h"
+#include "tests/support/runtime.h"
 
 namespace onnxferry {
 namespace {
@@ -111,18 +111,6 @@ std::vector<std::filesystem::path> configs_of(std::string_view model_type) {
   return found;
 }
 
-OnnxRuntime* runtime() {
-#ifdef ONNXFERRY_TEST_ONNXRUNTIME
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): tests set no environment
-  const char* const named = std::getenv("ONNXFERRY_ONNXRUNTIME");
-  static const std::shared_ptr<OnnxRuntime> loaded =
-      OnnxRuntime::load(named != nullptr ? named : ONNXFERRY_TEST_ONNXRUNTIME);
-  return loaded.get();
-#else
-  return nullptr;
-#endif
-}
-
 /// Export and verify a config with random weights.
 void check_config(const std::string& config, const std::string& task) {
   const testing::TempDir place;
@@ -135,7 +123,7 @@ void check_config(const std::string& config, const std::string& task) {
   options.task = task;
   options.source_uri = source.string();
   options.export_timestamp = "2026-01-01T00:00:00Z";
-  options.verify = runtime() == nullptr ? VerifyLevel::kStructure : VerifyLevel::kFull;
+  options.verify = testing::runtime() == nullptr ? VerifyLevel::kStructure : VerifyLevel::kFull;
   ExtractedArchive files;
   files.model_root = source;
   files.files = {"config.json", "model.safetensors"};
@@ -144,7 +132,7 @@ void check_config(const std::string& config, const std::string& task) {
   testing::NullObserver observer;
   StageScope scope(Stage::kExport, observer);
   write_export(plan, checkpoint, options, place.path() / "out", scope);
-  verify(plan.verify, runtime(), scope);
+  verify(plan.verify, testing::runtime(), scope);
 }
 
 class RandomConfig : public ::testing::TestWithParam<const Architecture*> {};

@@ -5,6 +5,8 @@
 
 #include <unistd.h>
 
+#include "tests/support/runtime.h"
+
 namespace onnxferry::test {
 namespace {
 
@@ -251,15 +253,7 @@ VerifyRequest request_for(const std::filesystem::path& directory,
 }
 
 OnnxRuntime* runtime() {
-#ifdef ONNXFERRY_TEST_ONNXRUNTIME
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): tests set no environment
-  const char* const named = std::getenv("ONNXFERRY_ONNXRUNTIME");
-  static const std::shared_ptr<OnnxRuntime> loaded =
-      OnnxRuntime::load(named != nullptr ? named : ONNXFERRY_TEST_ONNXRUNTIME);
-  return loaded.get();
-#else
-  return nullptr;
-#endif
+  return testing::runtime();
 }
 
 VerificationReport run_verify(const VerifyRequest& request) {

@@ -71,7 +71,7 @@ constexpr std::array kMathKeys = {
 
 // Training, generation, labels and bookkeeping: PretrainedConfig's own attributes and what
 // checkpoints commonly carry. They cannot change a forward pass in eval mode.
-constexpr std::array<std::string_view, 115> kHarmlessKeys = {"_attn_implementation",
+constexpr std::array<std::string_view, 114> kHarmlessKeys = {"_attn_implementation",
                                                              "_attn_implementation_autoset",
                                                              "_commit_hash",
                                                              "_flash_attn_2_enabled",
@@ -83,7 +83,6 @@ constexpr std::array<std::string_view, 115> kHarmlessKeys = {"_attn_implementati
                                                              "attention_probs_dropout_prob",
                                                              "attn_implementation",
                                                              "attn_pdrop",
-                                                             "auto_map",
                                                              "aux_loss_alpha",
                                                              "bad_words_ids",
                                                              "begin_suppress_tokens",

@@ -197,14 +197,12 @@ bool ModelConfig::is_null(std::string_view key) const {
 std::optional<std::int64_t> ModelConfig::nullable_integer(std::string_view key,
                                                           std::int64_t when_absent) const {
   const auto value = find_integer(key);
-  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
-  return is_absent ? when_absent : value;
+  return is_null(key) ? std::nullopt : std::optional(value.value_or(when_absent));
 }
 
 std::optional<double> ModelConfig::nullable_number(std::string_view key, double when_absent) const {
   const auto value = find_number(key);
-  const bool is_absent = state_->find_or_null(prefix_ + std::string(key)) == nullptr;
-  return is_absent ? when_absent : value;
+  return is_null(key) ? std::nullopt : std::optional(value.value_or(when_absent));
 }
 
 std::optional<std::int64_t> ModelConfig::find_integer(std::string_view key) const {

@@ -91,11 +91,11 @@ TEST(ConfigConsumed, NeutralValuesAreNoReason) {
 }
 
 // Published Phi-3 and DeepSeek checkpoints name custom code there; transformers takes its own class
-// of that type unless it is told to trust the code, and so do we.
-TEST(ConfigConsumed, CustomCodeBesideAKnownTypeIsNoReason) {
+// of that type unless it is told to trust the code, and so do we, and say so.
+TEST(ConfigConsumed, CustomCodeBesideAKnownTypeIsAWarning) {
   const auto config =
       ModelConfig::parse(R"({"auto_map": {"AutoModel": "modeling_phi3.Phi3Model"}})");
-  EXPECT_THAT(check_config_consumed(config), ElementsAre());
+  EXPECT_THAT(check_config_consumed(config), ElementsAre("auto_map.AutoModel"));
 }
 
 TEST(ConfigConsumed, ReportsUnknownKeysAndForgetsHarmlessOnes) {

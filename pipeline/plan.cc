@@ -80,9 +80,13 @@ ExportPlan plan_export(const Checkpoint& checkpoint, const ExportOptions& option
   std::vector<BuiltGraph> graphs = architecture.build(context);
   check_tensors_consumed(architecture, checkpoint.tensors, graphs);
   for (const std::string& key : check_config_consumed(checkpoint.config)) {
+    const std::string_view what =
+        key.starts_with("auto_map")
+            ? " names code beside the weights, which was not used: the graph is that of "
+              "transformers' own class, as without trust_remote_code"
+            : " is not a key of this model type; transformers ignores it, too";
     plan.report.warnings.push_back(
-        {"UNKNOWN_CONFIG_KEY",
-         "config.json: " + key + " is not a key of this model type; transformers ignores it, too"});
+        {"UNKNOWN_CONFIG_KEY", std::string("config.json: ").append(key).append(what)});
   }
   plan.report.parameters = count_parameters(graphs);
   plan.verify = verify_request(checkpoint, architecture, plan.report.task, options);

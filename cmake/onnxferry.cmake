@@ -5,6 +5,9 @@ target_compile_options(onnxferry_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wold-style-cast -Wnon-virtual-dtor
   -Woverloaded-virtual -Wno-missing-field-initializers)
 target_compile_definitions(onnxferry_flags INTERFACE _GLIBCXX_ASSERTIONS)
+# No path of this machine in a binary, and the same objects in every checkout: with the presets' CCACHE_BASEDIR a second
+# one compiles nothing again.
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}=.)
 if(ONNXFERRY_SANITIZE)
   add_compile_options(-fsanitize=${ONNXFERRY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${ONNXFERRY_SANITIZE})
@@ -37,8 +40,7 @@ function(onnxferry_test name label)
     return()
   endif()
   add_executable(${name} ${sources})
-  target_link_libraries(${name} PRIVATE ${ARGN} GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE ONNXFERRY_TESTS_DIR="${CMAKE_SOURCE_DIR}/tests")
+  target_link_libraries(${name} PRIVATE ${ARGN} onnxferry_test_support GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${label} TIMEOUT 600)
 endfunction()

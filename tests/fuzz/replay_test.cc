@@ -5,6 +5,7 @@
 
 #include "tests/fuzz/targets.h"
 #include "tests/support/fixture.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry::fuzz {
 namespace {
@@ -15,8 +16,7 @@ class FuzzCorpus : public ::testing::TestWithParam<Target> {};
 
 /// Seeds and every input that once found a bug, without the fuzzer.
 TEST_P(FuzzCorpus, Replays) {
-  const fs::path folder =
-      fs::path(ONNXFERRY_TESTS_DIR) / "fuzz" / "corpus" / std::string(GetParam().name);
+  const fs::path folder = tests_dir() / "fuzz" / "corpus" / std::string(GetParam().name);
   int inputs = 0;
   for (const auto& entry : fs::directory_iterator(folder)) {
     SCOPED_TRACE(entry.path());

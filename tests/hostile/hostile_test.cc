@@ -14,6 +14,7 @@
 #include "pipeline/run.h"
 #include "pipeline/storage/store_config.h"
 #include "tests/support/fixture.h"
+#include "tests/support/tests_dir.h"
 
 // The whole export, with whatever a stranger may send. The corpus is made by make_corpus.py when
 // the test starts.
@@ -57,7 +58,7 @@ class HostileCorpus : public ::testing::Test {
 
   void SetUp() override {
     const std::string command = fmt::format(
-        "python3 -B '{}/hostile/make_corpus.py' '{}' >&2", ONNXFERRY_TESTS_DIR, corpus().string());
+        "python3 -B '{}/hostile/make_corpus.py' '{}' >&2", tests_dir().string(), corpus().string());
     ASSERT_EQ(std::system(command.c_str()), 0);  // NOLINT(concurrency-mt-unsafe): one thread
     testing::write_text(temp_.path() / "canary", "untouched");
     limit_resources();

@@ -9,12 +9,13 @@
 
 #include "pipeline/error.h"
 #include "pipeline/stage.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry::testing {
 
 /// tests/fixtures/<name>/checkpoint
 inline std::filesystem::path checkpoint_dir(const std::string& name) {
-  return std::filesystem::path(ONNXFERRY_TESTS_DIR) / "fixtures" / name / "checkpoint";
+  return tests_dir() / "fixtures" / name / "checkpoint";
 }
 
 inline std::string read_text(const std::filesystem::path& path) {

@@ -9,6 +9,7 @@
 #include <onnx/onnx_pb.h>
 
 #include "tests/support/fixture.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry {
 namespace {
@@ -41,8 +42,7 @@ struct GoldenCase {
 
 std::vector<GoldenCase> golden_cases() {
   std::vector<GoldenCase> cases;
-  for (const auto& fixture : std::filesystem::directory_iterator(
-           std::filesystem::path(ONNXFERRY_TESTS_DIR) / "fixtures")) {
+  for (const auto& fixture : std::filesystem::directory_iterator(tests_dir() / "fixtures")) {
     const auto expected = fixture.path() / "expected";
     if (!std::filesystem::is_directory(expected)) {
       continue;
@@ -67,8 +67,7 @@ TEST_P(GoldenGraph, IsUnchanged) {
   ASSERT_EQ(graphs.size(), 1U);
   check_graph(graphs.front().model);
   const std::string text = print_graph(graphs.front().model);
-  const auto path = std::filesystem::path(ONNXFERRY_TESTS_DIR) / "golden" /
-                    fmt::format("{}.{}.txt", fixture, task);
+  const auto path = tests_dir() / "golden" / fmt::format("{}.{}.txt", fixture, task);
   // NOLINTNEXTLINE(concurrency-mt-unsafe): gtest runs tests one after the other
   if (std::getenv("ONNXFERRY_UPDATE_GOLDEN") != nullptr) {
     testing::write_text(path, text);
@@ -128,7 +127,7 @@ std::string support_table() {
 }
 
 TEST(Registry, ReadmeHasItsTable) {
-  const auto path = std::filesystem::path(ONNXFERRY_TESTS_DIR).parent_path() / "README.md";
+  const auto path = tests_dir().parent_path() / "README.md";
   constexpr std::string_view kBegin = "<!-- model types: written by unit_architectures -->\n";
   constexpr std::string_view kEnd = "<!-- end of model types -->";
   std::string text = testing::read_text(path);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "pipeline/archive/output_directory.h"
+#include "tests/support/tests_dir.h"
 #include "tests/unit/archive/sandbox.h"
 #include "tests/unit/archive/tar_builder.h"
 
@@ -414,7 +415,7 @@ TEST(OpenDirectory, RefusesWhatIsNoModelDirectory) {
 }
 
 TEST(OpenDirectory, ReadsAFixture) {
-  const fs::path directory = fs::path(ONNXFERRY_TESTS_DIR) / "fixtures/bert-fill-mask/checkpoint";
+  const fs::path directory = tests_dir() / "fixtures/bert-fill-mask/checkpoint";
   EXPECT_THAT(
       open_directory(directory).files,
       testing::IsSupersetOf({"config.json", "model.safetensors", "tokenizer.json", "vocab.txt"}));

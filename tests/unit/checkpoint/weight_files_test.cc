@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "pipeline/checkpoint/checkpoint.h"
+#include "tests/support/tests_dir.h"
 #include "tests/unit/checkpoint/checkpoint_files.h"
 
 namespace onnxferry {
@@ -140,7 +141,7 @@ TEST(WeightFiles, PrefersSafetensorsToPickles) {
 
 TEST(WeightFiles, PrefersAPickleToAVariant) {
   const TempDirectory directory;
-  const fs::path torch = fs::path(ONNXFERRY_TESTS_DIR) / "fixtures" / "torch";
+  const fs::path torch = tests_dir() / "fixtures" / "torch";
   fs::copy_file(torch / "tied-zip" / "pytorch_model.bin", directory.path() / "pytorch_model.bin");
   directory.write("model.fp16.safetensors", file_of({{"x", "half"}}));
   const WeightFiles weights = WeightFiles::open(directory.path());
@@ -366,7 +367,7 @@ TEST(WeightFiles, RefusesATensorInTwoShards) {
 class FixtureWeights : public testing::TestWithParam<const char*> {};
 
 TEST_P(FixtureWeights, OpenAndRead) {
-  const fs::path directory = fs::path(ONNXFERRY_TESTS_DIR) / "fixtures" / GetParam() / "checkpoint";
+  const fs::path directory = tests_dir() / "fixtures" / GetParam() / "checkpoint";
   const WeightFiles weights = WeightFiles::open(directory);
   ASSERT_FALSE(weights.tensors().empty());
   std::uint64_t bytes = 0;

@@ -6,6 +6,7 @@
 
 #include "messages/headers.h"
 #include "onnxferry/v1/export.pb.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry::messages {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 using testing::HasSubstr;
 
 std::string readme() {
-  std::ifstream file(std::string(ONNXFERRY_TESTS_DIR) + "/../messages/README.md");
+  std::ifstream file(tests_dir().string() + "/../messages/README.md");
   return {std::istreambuf_iterator<char>(file), {}};
 }
 

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "messages/codec.h"
+#include "tests/support/tests_dir.h"
 #include "tests/unit/messages/fill.h"
 
 namespace onnxferry::messages {
@@ -21,7 +22,7 @@ using google::protobuf::FieldDescriptor;
 using nlohmann::json;
 using testing::IsEmpty;
 
-const std::string kMessages = std::string(ONNXFERRY_TESTS_DIR) + "/../messages/";
+const std::string kMessages = tests_dir().string() + "/../messages/";
 
 std::string read_text(const std::string& path) {
   std::ifstream file(kMessages + path);

@@ -13,6 +13,7 @@
 #include "tests/support/fixture.h"
 #include "tests/support/implied_checkpoint.h"
 #include "tests/support/runtime.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry {
 namespace {
@@ -99,7 +100,7 @@ Json mutated(Json config, std::mt19937& random) {
 
 std::vector<std::filesystem::path> configs_of(std::string_view model_type) {
   std::vector<std::filesystem::path> found;
-  const auto root = std::filesystem::path(ONNXFERRY_TESTS_DIR) / "fixtures";
+  const auto root = tests_dir() / "fixtures";
   for (const auto& fixture : std::filesystem::directory_iterator(root)) {
     const auto checkpoint = fixture.path() / "checkpoint";
     if (std::filesystem::exists(checkpoint / "config.json") &&

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tests/support/runtime.h"
+#include "tests/support/tests_dir.h"
 
 namespace onnxferry::test {
 namespace {
@@ -227,7 +228,7 @@ void save(const onnx::ModelProto& model, const std::filesystem::path& path) {
 }
 
 std::filesystem::path fixture(const std::string& name) {
-  return std::filesystem::path(ONNXFERRY_TESTS_DIR) / "fixtures" / "graphs" / name;
+  return tests_dir() / "fixtures" / "graphs" / name;
 }
 
 onnx::ModelProto load_fixture(const std::string& name) {

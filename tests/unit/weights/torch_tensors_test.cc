@@ -10,6 +10,7 @@
 
 #include "pipeline/checkpoint/checkpoint.h"
 #include "pipeline/weights/evaluate.h"
+#include "tests/support/tests_dir.h"
 #include "tests/unit/weights/memory_source.h"
 
 namespace onnxferry {
@@ -17,7 +18,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const fs::path kFixtures = fs::path(ONNXFERRY_TESTS_DIR) / "fixtures" / "torch";
+const fs::path kFixtures = tests_dir() / "fixtures" / "torch";
 
 std::vector<std::string> fixtures() {
   std::vector<std::string> names;

@@ -1,7 +1,7 @@
 #include "pipeline/plan.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "pipeline/architectures/registry.h"
 #include "pipeline/checkpoint/sentence_modules.h"
@@ -13,18 +13,33 @@
 namespace onnxferry {
 namespace {
 
+using TensorParameters = std::map<const TensorInfo*, std::uint64_t>;
+
+/// Adds the tensors that `recipe` reads, with the number of values each holds.
+void add_parameters(const Recipe& recipe, TensorParameters& tensors) {
+  if (recipe->op == RecipeNode::Op::kMxfp4) {
+    const TensorInfo* const blocks = recipe->inputs.front()->tensor;
+    tensors.emplace(blocks, 2 * element_count(blocks->shape));  // the scales are no parameters
+    return;
+  }
+  if (recipe->tensor != nullptr) {
+    tensors.emplace(recipe->tensor, element_count(recipe->tensor->shape));
+  }
+  for (const Recipe& input : recipe->inputs) {
+    add_parameters(input, tensors);
+  }
+}
+
 std::uint64_t count_parameters(const std::vector<BuiltGraph>& graphs) {
-  std::set<const TensorInfo*> tensors;
+  TensorParameters tensors;
   for (const BuiltGraph& graph : graphs) {
     for (const auto& [name, recipe] : graph.model.recipes) {
-      for (const TensorInfo* const tensor : sources(recipe)) {
-        tensors.insert(tensor);
-      }
+      add_parameters(recipe, tensors);
     }
   }
   std::uint64_t count = 0;
-  for (const TensorInfo* const tensor : tensors) {
-    count += element_count(tensor->shape);
+  for (const auto& [tensor, parameters] : tensors) {
+    count += parameters;
   }
   return count;
 }

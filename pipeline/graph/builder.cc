@@ -81,7 +81,8 @@ GraphBuilder::GraphBuilder(const WeightFiles& tensors, int opset)
 
 GraphBuilder::~GraphBuilder() = default;
 
-const TensorInfo& GraphBuilder::tensor(std::string_view key, const onnxferry::Shape& shape) const {
+const TensorInfo& GraphBuilder::tensor_of_shape(std::string_view key,
+                                                const onnxferry::Shape& shape) const {
   const TensorInfo* const info = tensors_.find(key);
   if (info == nullptr) {
     throw Error(
@@ -100,15 +101,33 @@ const TensorInfo& GraphBuilder::tensor(std::string_view key, const onnxferry::Sh
                             fmt::join(shape, ", ")),
                 std::string(key));
   }
-  if (!is_float(info->dtype)) {
+  return *info;
+}
+
+const TensorInfo& GraphBuilder::tensor(std::string_view key, const onnxferry::Shape& shape) const {
+  const TensorInfo& info = tensor_of_shape(key, shape);
+  if (!is_float(info.dtype)) {
     throw Error(ErrorCode::kUnsupportedModel,
                 fmt::format("tensor {} has dtype {}, expected a float type; export the original, "
                             "unquantized checkpoint",
                             key,
-                            safetensors_name(info->dtype)),
+                            safetensors_name(info.dtype)),
                 std::string(key));
   }
-  return *info;
+  return info;
+}
+
+const TensorInfo& GraphBuilder::packed_tensor(std::string_view key,
+                                              const onnxferry::Shape& shape) const {
+  const TensorInfo& info = tensor_of_shape(key, shape);
+  if (info.dtype != Dtype::kUint8) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("tensor {} has dtype {}, expected U8, packed values",
+                            key,
+                            safetensors_name(info.dtype)),
+                std::string(key));
+  }
+  return info;
 }
 
 Value GraphBuilder::weight(std::string_view key, const onnxferry::Shape& shape) {

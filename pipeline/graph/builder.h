@@ -78,6 +78,8 @@ class GraphBuilder {
   /// The tensor, which must have this shape. \throws Error{kCorruptCheckpoint} naming key, found
   /// and expected
   const TensorInfo& tensor(std::string_view key, const Shape& shape) const;
+  /// The same for a tensor of bytes, the packed form of another.
+  const TensorInfo& packed_tensor(std::string_view key, const Shape& shape) const;
   /// An initializer named `key` holding the tensor as float32.
   Value weight(std::string_view key, const Shape& shape);
   /// A [rows, columns] tensor as initializer `<key>_t` [columns, rows].
@@ -201,6 +203,7 @@ class GraphBuilder {
                                        std::size_t output_count);
   Value reduce_last(std::string_view op_type, const Value& x);
   Value constant(Dtype dtype, onnxferry::Shape shape, std::string bytes);
+  const TensorInfo& tensor_of_shape(std::string_view key, const onnxferry::Shape& shape) const;
 
   const WeightFiles& tensors_;
   int opset_;

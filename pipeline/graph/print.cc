@@ -66,6 +66,8 @@ std::string recipe_text(const RecipeNode& recipe) {
       return fmt::format(
           "({} {} {})", inputs[0], kSigns[static_cast<std::size_t>(recipe.binary)], inputs[1]);
     }
+    case Op::kMxfp4:
+      return fmt::format("transposed_mxfp4({}, {})", inputs[0], inputs[1]);
     case Op::kGenerate:
       return "generate()";
     case Op::kLiteral:

@@ -266,6 +266,8 @@ std::unique_ptr<Reader> make_reader(const RecipeNode& node, const EvaluationCont
       return std::make_unique<AffineReader>(node, context);
     case RecipeNode::Op::kBinary:
       return std::make_unique<BinaryReader>(node, context);
+    case RecipeNode::Op::kMxfp4:
+      return make_mxfp4_reader(node, context);
     case RecipeNode::Op::kLiteral:
       return std::make_unique<LiteralReader>(node);
     case RecipeNode::Op::kGenerate:

@@ -31,6 +31,9 @@ std::unique_ptr<Reader> make_reader(const RecipeNode& node, const EvaluationCont
 /// For views; in view_readers.cc.
 std::unique_ptr<Reader> make_view_reader(const RecipeNode& node, const EvaluationContext& context);
 
+/// For MXFP4; in mxfp4_reader.cc.
+std::unique_ptr<Reader> make_mxfp4_reader(const RecipeNode& node, const EvaluationContext& context);
+
 /// What a transposing reader converts each element to.
 struct TargetType {
   Dtype dtype;

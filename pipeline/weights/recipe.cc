@@ -263,6 +263,24 @@ Recipe binary(BinaryOp op, const Recipe& left, const Recipe& right) {
   return finish(std::move(node));
 }
 
+Recipe transposed_mxfp4(const Recipe& blocks, const Recipe& scales) {
+  constexpr std::int64_t kBlockBytes = 16;
+  for (const Recipe& part : {blocks, scales}) {
+    EXPORT_CHECK(part->op == RecipeNode::Op::kView && part->dtype == Dtype::kUint8 &&
+                     part->shape.size() == 2,
+                 "MXFP4 is read from two matrices of bytes");
+  }
+  EXPORT_CHECK(blocks->shape[0] == scales->shape[0] &&
+                   blocks->shape[1] == checked_multiply(scales->shape[1], kBlockBytes),
+               "MXFP4 has one scale for 16 bytes");
+  RecipeNode node;
+  node.op = RecipeNode::Op::kMxfp4;
+  node.dtype = Dtype::kFloat32;
+  node.shape = {checked_multiply(blocks->shape[1], 2), blocks->shape[0]};
+  node.inputs = {blocks, scales};
+  return finish(std::move(node));
+}
+
 Recipe literal(Dtype dtype, Shape shape, std::string bytes) {
   EXPORT_CHECK(std::cmp_equal(bytes.size(), count_bytes(dtype, shape)),
                "a literal's bytes do not match its shape");

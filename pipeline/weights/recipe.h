@@ -19,7 +19,16 @@ using Recipe = std::shared_ptr<const RecipeNode>;
 enum class BinaryOp : std::uint8_t { kAdd, kMul, kDiv };
 
 struct RecipeNode {
-  enum class Op : std::uint8_t { kView, kConcat, kCast, kAffine, kBinary, kLiteral, kGenerate };
+  enum class Op : std::uint8_t {
+    kView,
+    kConcat,
+    kCast,
+    kAffine,
+    kBinary,
+    kMxfp4,
+    kLiteral,
+    kGenerate
+  };
   Op op = Op::kLiteral;
   Dtype dtype = Dtype::kFloat32;  ///< of the result
   Shape shape;                    ///< of the result, row-major
@@ -59,6 +68,14 @@ Recipe cast(const Recipe& source, Dtype dtype, bool clamp = false);
 /// bits, else float32.
 Recipe affine(const Recipe& source, double scale, double shift);
 Recipe binary(BinaryOp op, const Recipe& left, const Recipe& right);
+/// A matrix that is stored in MXFP4, transposed: 4-bit floats (1 sign, 2 exponent, 1 mantissa bit),
+/// of which 32 in a row share a power of two. Exact in float32.
+///
+/// \param blocks  2-d view, uint8 [rows, columns / 2]: two values a byte, the first in the low half
+/// \param scales  2-d view, uint8 [rows, columns / 32]: exponents, 127 more than they mean
+/// \return        float32 [columns, rows]
+/// Source: OCP Microscaling Formats 1.0, 5.2 and 5.3.3; transformers' convert_moe_packed_tensors
+Recipe transposed_mxfp4(const Recipe& blocks, const Recipe& scales);
 Recipe literal(Dtype dtype, Shape shape, std::string bytes);
 Recipe generate(Dtype dtype,
                 Shape shape,

@@ -95,6 +95,7 @@ Json mutated(Json config, std::mt19937& random) {
   }
   config.erase("dtype");
   config.erase("torch_dtype");
+  config.erase("quantization_config");  // how weights are stored; these are plain
   return config;
 }
 

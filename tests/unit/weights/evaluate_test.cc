@@ -82,6 +82,25 @@ float combine(BinaryOp op, float left, float right) {
   return 0;
 }
 
+/// Of the formula in the format's standard, not of a table.
+Bytes mxfp4_element(const RecipeNode& node, std::size_t index, const Bytes& tensor) {
+  const auto stored_rows = static_cast<std::size_t>(node.shape[1]);
+  const std::size_t column = index / stored_rows;
+  const std::size_t row = index % stored_rows;
+  const std::size_t columns = static_cast<std::size_t>(node.shape[0]);
+  const auto byte_at = [&](const Recipe& part, std::size_t at) {
+    return std::to_integer<unsigned>(element(*part, at, tensor).front());
+  };
+  const unsigned pair = byte_at(node.inputs[0], row * (columns / 2) + column / 2);
+  const unsigned scale = byte_at(node.inputs[1], row * (columns / 32) + column / 32);
+  const unsigned bits = column % 2 == 0 ? pair & 0xFU : pair >> 4U;
+  const int exponent = static_cast<int>(bits >> 1U & 3U);
+  const float mantissa = (bits & 1U) != 0 ? 0.5F : 0.0F;
+  const float magnitude = exponent == 0 ? mantissa : std::ldexp(1.0F + mantissa, exponent - 1);
+  const float value = (bits & 8U) != 0 ? -magnitude : magnitude;
+  return bytes_of(value * std::exp2(static_cast<float>(scale) - 127.0F));
+}
+
 Bytes element(const RecipeNode& node, std::size_t index, const Bytes& tensor) {
   const std::size_t item = item_bytes(node.dtype);
   Bytes out(item);
@@ -104,6 +123,8 @@ Bytes element(const RecipeNode& node, std::size_t index, const Bytes& tensor) {
           combine(node.binary,
                   float_of(*node.inputs[0], index, tensor),
                   float_of(*node.inputs[1], index % count_of(*node.inputs[1]), tensor)));
+    case RecipeNode::Op::kMxfp4:
+      return mxfp4_element(node, index, tensor);
     case RecipeNode::Op::kLiteral:
       std::memcpy(out.data(), node.literal.data() + index * item, item);
       return out;
@@ -282,6 +303,24 @@ RC_GTEST_PROP(Evaluate, TransposesAnyMatrixThroughAnyStrip, ()) {
   limits.strip_bytes = static_cast<std::size_t>(pick(1, 1 << pick(1, 17)));
   const Bytes actual = run(recipe, tensor, limits, static_cast<std::size_t>(pick(1, 40000)));
   expect_same(actual, model(recipe, tensor.bytes()), recipe->dtype);
+}
+
+RC_GTEST_PROP(Evaluate, UnpacksMxfp4ThroughAnyStrip, ()) {
+  const std::int64_t rows = pick(1, 40);
+  const std::int64_t step = pick(1, 3);  // gate and up rows alternate
+  const std::int64_t blocks = pick(1, 6);
+  const std::int64_t width = blocks * 16;
+  const MemoryTensor tensor =
+      MemoryTensor::random(Dtype::kUint8, {step * rows * (width + blocks)}, 3);
+  const std::int64_t first = pick(0, static_cast<int>(step) - 1);
+  const Recipe recipe = transposed_mxfp4(
+      view(tensor.info, first * width, {rows, width}, {step * width, 1}),
+      view(tensor.info, step * rows * width + first * blocks, {rows, blocks}, {step * blocks, 1}));
+  EvaluationLimits limits;
+  limits.strip_bytes = static_cast<std::size_t>(pick(1, 4000));
+  const Recipe wanted = pick(0, 1) == 0 ? recipe : cast(recipe, Dtype::kFloat16);
+  const Bytes actual = run(wanted, tensor, limits, static_cast<std::size_t>(pick(1, 5000)));
+  expect_same(actual, model(wanted, tensor.bytes()), wanted->dtype);
 }
 
 std::uint64_t bytes_read(const MemoryTensor& tensor) {

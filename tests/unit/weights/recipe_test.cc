@@ -37,6 +37,20 @@ void expect_bug(const Function& function, const std::string& text) {
   }
 }
 
+TEST(Recipe, Mxfp4HasOneScaleForThirtyTwoValues) {
+  const TensorInfo blocks = tensor(Dtype::kUint8, {6, 32});
+  const TensorInfo scales = tensor(Dtype::kUint8, {6, 2});
+  const Recipe unpacked = transposed_mxfp4(view(blocks), view(scales));
+  EXPECT_EQ(unpacked->dtype, Dtype::kFloat32);
+  EXPECT_THAT(unpacked->shape, ElementsAre(64, 6));
+  EXPECT_THAT(sources(unpacked), ElementsAre(&blocks, &scales));
+
+  const TensorInfo few = tensor(Dtype::kUint8, {6, 1});
+  expect_bug([&] { transposed_mxfp4(view(blocks), view(few)); }, "one scale for 16 bytes");
+  const TensorInfo wide = tensor(Dtype::kBFloat16, {6, 2});
+  expect_bug([&] { transposed_mxfp4(view(blocks), view(wide)); }, "two matrices of bytes");
+}
+
 TEST(Recipe, KnowsDtypeShapeAndSizeOfEveryOperation) {
   const TensorInfo weight = tensor(Dtype::kBFloat16, {6, 4});
   const Recipe whole = view(weight);

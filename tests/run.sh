@@ -171,9 +171,13 @@ run_deploy() {
     "$ONNXFERRY_TEST_CACHE/deploy-venv/bin/python" -B -m pytest -p no:cacheprovider -q tests/deploy
 }
 
+# Most of these tests wait most of the time, so more of them run at once than there are processors; each process has a
+# broker and an S3 server of its own. What -k chooses runs in one, with its output in order.
 run_integration() {
+  local parallel=(-n $(($(nproc) + 1)) --dist loadgroup)
+  [ ${#pytest_args[@]} = 0 ] || parallel=()
   ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry "$ONNXFERRY_TEST_CACHE/venv/bin/python" -B -m pytest \
-    -p no:cacheprovider -q --durations=10 "${pytest_args[@]}" tests/integration
+    -p no:cacheprovider -q --durations=10 "${parallel[@]}" "${pytest_args[@]}" tests/integration
 }
 
 run_chaos() {

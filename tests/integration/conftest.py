@@ -18,11 +18,18 @@ import pytest
 
 from harness.archives import make_archive
 from harness.auditor import Auditor
-from harness.environment import BINARY, CACHE
+from harness.environment import BINARY, CACHE, take_part_of_ports
 from harness.servers import S3, FaultProxy, Kafka
 from harness.worker import Worker
 
 _numbers = itertools.count()
+
+
+def pytest_configure(config):
+    """Under pytest-xdist each process has servers of its own, on ports of its own."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        take_part_of_ports(int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,9 @@ from harness.kafka_proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, Loss
 from harness.servers import Kafka
 from harness.wait import wait_for
 
+# One process: they share a broker behind a proxy.
+pytestmark = pytest.mark.xdist_group("ambiguous_commit")
+
 
 @pytest.fixture(scope="module")
 def proxied(run_folder):

@@ -14,6 +14,9 @@ from harness.fake import Starts, fake_flags, fake_request
 from harness.servers import Kafka
 from harness.wait import wait_for
 
+# One process: they share a broker with TLS and passwords.
+pytestmark = pytest.mark.xdist_group("security")
+
 SCRAM = "SCRAM-SHA-512"
 
 

@@ -18,10 +18,28 @@ ONNXRUNTIME = os.environ.get(
 LONG = os.environ.get("ONNXFERRY_LONG") == "1"
 
 
+# Below the range of outgoing connections. Programs that run at the same time have a part each, so that none takes what
+# another has chosen and not yet bound; tests/tools/lib.sh reads the same variable.
+PORTS = "ONNXFERRY_TEST_PORTS"
+
+
+def port_range():
+    low, high = os.environ.get(PORTS, "20000-32000").split("-")
+    return int(low), int(high)
+
+
+def take_part_of_ports(index, count):
+    """Choose ports from the part `index` of `count` equal ones from now on, in this process and what it starts."""
+    low, high = port_range()
+    size = (high - low) // count
+    os.environ[PORTS] = f"{low + index * size}-{low + (index + 1) * size - 1}"
+
+
 def free_port(span=1):
-    """A port on 127.0.0.1 with `span` free ones from it on, below the range of outgoing connections."""
+    """A port on 127.0.0.1 with `span` free ones from it on."""
+    low, high = port_range()
     for _ in range(1000):
-        port = random.randint(20000, 32000)
+        port = random.randint(low, high - span + 1)
         probes = [socket.socket() for _ in range(span)]
         try:
             for offset, probe in enumerate(probes):

@@ -1,7 +1,7 @@
 #include "pipeline/plan.h"
 
 #include <algorithm>
-#include <map>
+#include <unordered_map>
 
 #include "pipeline/architectures/registry.h"
 #include "pipeline/checkpoint/sentence_modules.h"
@@ -13,7 +13,7 @@
 namespace onnxferry {
 namespace {
 
-using TensorParameters = std::map<const TensorInfo*, std::uint64_t>;
+using TensorParameters = std::unordered_map<const TensorInfo*, std::uint64_t>;
 
 /// Adds the tensors that `recipe` reads, with the number of values each holds.
 void add_parameters(const Recipe& recipe, TensorParameters& tensors) {

@@ -7,9 +7,11 @@
 
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <nlohmann/json.hpp>
 #include <onnx/onnx_pb.h>
 #include <sys/wait.h>
@@ -106,12 +108,18 @@ std::string real_config(const std::filesystem::path& fixture) {
   return config.dump();
 }
 
-std::uint64_t anonymous_kib() {
+/// From now on VmHWM is the peak since now; what was freed before does not hide what is taken.
+void forget_peak() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << '5';
+}
+
+std::uint64_t status_kib(std::string_view field) {
   std::ifstream status("/proc/self/status");
   std::string line;
   while (std::getline(status, line)) {
-    if (line.starts_with("RssAnon:")) {
-      return std::stoull(line.substr(8));
+    if (line.starts_with(field)) {
+      return std::stoull(line.substr(field.size()));
     }
   }
   return 0;
@@ -130,7 +138,9 @@ void plan_once(const Architecture& architecture, const std::filesystem::path& fi
   options.task = task;
   options.source_uri = place.string();
   options.export_timestamp = "2026-01-01T00:00:00Z";
-  const std::uint64_t before = anonymous_kib();
+  forget_peak();
+  const std::uint64_t before = status_kib("VmRSS:");
+  const std::clock_t cpu_begin = std::clock();
   const auto begin = std::chrono::steady_clock::now();
   ExtractedArchive files;
   files.model_root = place;
@@ -138,12 +148,14 @@ void plan_once(const Architecture& architecture, const std::filesystem::path& fi
   const Checkpoint checkpoint{files, ModelConfig::load(place), WeightFiles::open(place)};
   const ExportPlan plan = plan_export(checkpoint, options);
   const auto took = std::chrono::steady_clock::now() - begin;
-  const std::uint64_t after = anonymous_kib();
-  fmt::print("{:<18}{:>8.2f}{:>9}{:>9.1f}{:>9.1f}\n",
+  const std::clock_t cpu_end = std::clock();
+  const std::uint64_t after = status_kib("VmHWM:");
+  fmt::print("{:<18}{:>8.2f}{:>9}{:>9.1f}{:>9.1f}{:>9.1f}\n",
              architecture.model_type,
              static_cast<double>(plan.report.parameters) / 1e9,
              checkpoint.tensors.tensors().size(),
              std::chrono::duration<double, std::milli>(took).count(),
+             static_cast<double>(cpu_end - cpu_begin) * 1e3 / CLOCKS_PER_SEC,
              static_cast<double>(after - std::min(before, after)) / 1024);
   static_cast<void>(std::fflush(stdout));
   std::filesystem::remove_all(place);
@@ -166,7 +178,8 @@ int run(int argc, char** argv) {
     fmt::print(stderr, "usage: bench_plan tests/fixtures [MODEL_TYPE]...\n");
     return 2;
   }
-  fmt::print("{:<18}{:>8}{:>9}{:>9}{:>9}\n", "model type", "10^9", "tensors", "ms", "MiB");
+  fmt::print(
+      "{:<18}{:>8}{:>9}{:>9}{:>9}{:>9}\n", "model type", "10^9", "tensors", "ms", "cpu ms", "MiB");
   static_cast<void>(std::fflush(stdout));
   int failures = 0;
   for (const Architecture* const architecture : architectures()) {

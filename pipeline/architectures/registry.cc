@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 #include <tuple>
+#include <unordered_set>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -175,6 +176,31 @@ TensorPlace place_of(const TensorInfo& tensor) {
   return {tensor.file, tensor.offset, tensor.dtype, tensor.shape, tensor.strides};
 }
 
+/// Names of `unread` that neither the architecture ignores nor another, used name stands for.
+std::vector<std::string_view> without_place(const Architecture& architecture,
+                                            const std::unordered_set<const TensorInfo*>& used,
+                                            std::span<const TensorInfo* const> unread) {
+  std::vector<std::string_view> names;
+  std::set<TensorPlace> used_places;  // filled when asked for: most checkpoints have no such tensor
+  for (const TensorInfo* const tensor : unread) {
+    const bool is_ignored = std::ranges::any_of(
+        architecture.ignored_tensors,
+        [&](std::string_view pattern) { return matches(pattern, tensor->name); });
+    if (is_ignored) {
+      continue;
+    }
+    if (used_places.empty()) {
+      for (const TensorInfo* const other : used) {
+        used_places.insert(place_of(*other));
+      }
+    }
+    if (!used_places.contains(place_of(*tensor))) {
+      names.push_back(tensor->name);
+    }
+  }
+  return names;
+}
+
 }  // namespace
 
 void BuildContext::require_head(std::string_view key) const {
@@ -250,34 +276,31 @@ std::string resolve_task(std::string_view requested,
 void check_tensors_consumed(const Architecture& architecture,
                             const WeightFiles& tensors,
                             std::span<const BuiltGraph> graphs) {
-  std::set<TensorPlace> used;
+  std::unordered_set<const TensorInfo*> used;
   for (const BuiltGraph& graph : graphs) {
     for (const auto& [name, recipe] : graph.model.recipes) {
-      for (const TensorInfo* const tensor : sources(recipe)) {
-        used.insert(place_of(*tensor));
-      }
+      const auto read = sources(recipe);
+      used.insert(read.begin(), read.end());
     }
   }
-  std::vector<std::string_view> unexpected;
+  std::vector<const TensorInfo*> unread;
   for (const TensorInfo& tensor : tensors.tensors()) {
-    const bool is_ignored = std::ranges::any_of(
-        architecture.ignored_tensors,
-        [&](std::string_view pattern) { return matches(pattern, tensor.name); });
-    if (!is_ignored && !used.contains(place_of(tensor))) {
-      unexpected.push_back(tensor.name);
+    if (!used.contains(&tensor)) {
+      unread.push_back(&tensor);
     }
   }
+  const std::vector<std::string_view> unexpected = without_place(architecture, used, unread);
   if (!unexpected.empty()) {
     constexpr std::size_t kShown = 5;
     const std::size_t count = unexpected.size();
-    unexpected.resize(std::min(count, kShown));
+    const std::span shown = std::span(unexpected).first(std::min(count, kShown));
     throw Error(
         ErrorCode::kUnsupportedModel,
         fmt::format("{} of the checkpoint's tensors have no place in {}: {}{}; the export would "
                     "leave them out silently",
                     count,
                     architecture.model_type,
-                    fmt::join(unexpected, ", "),
+                    fmt::join(shown, ", "),
                     count > kShown ? ", …" : ""),
         std::string(unexpected.front()));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <deque>
 #include <optional>
 #include <string>
 #include <unordered_set>
@@ -29,7 +30,8 @@ struct RawTensor {
   std::string name;
   std::string dtype;
   Shape shape;
-  std::vector<std::uint64_t> data_offsets;
+  std::array<std::uint64_t, 2> data_offsets = {};
+  std::size_t num_offsets = 0;
   bool has_dtype = false;
   bool has_shape = false;
   bool has_offsets = false;
@@ -41,7 +43,7 @@ class HeaderReader final : public JsonEvents {
   HeaderReader(std::string_view file_name, std::size_t max_tensors)
       : file_name_(file_name), max_tensors_(max_tensors) {}
 
-  std::vector<RawTensor> take_tensors() { return std::move(tensors_); }
+  std::deque<RawTensor>& tensors() { return tensors_; }
   [[nodiscard]] const std::optional<std::string>& format() const { return format_; }
 
   bool start_object(std::size_t /*size*/) override {
@@ -129,11 +131,11 @@ class HeaderReader final : public JsonEvents {
       return true;
     }
     if (place_ == Place::kOffsets) {
-      std::vector<std::uint64_t>& offsets = tensors_.back().data_offsets;
-      if (offsets.size() == 2) {
+      RawTensor& tensor = tensors_.back();
+      if (tensor.num_offsets == tensor.data_offsets.size()) {
         fail_tensor("has more than two numbers in data_offsets; expected begin and end");
       }
-      offsets.push_back(value);
+      tensor.data_offsets[tensor.num_offsets++] = value;
       return true;
     }
     refuse("a number");
@@ -191,13 +193,14 @@ class HeaderReader final : public JsonEvents {
     if (std::ranges::any_of(key_, [](unsigned char c) { return c < 0x20 || c == 0x7F; })) {
       fail(fmt::format("has a tensor name with control characters: {}", quote(key_)));
     }
-    if (!names_.insert(key_).second) {
+    if (names_.contains(key_)) {
       fail(fmt::format("names tensor {} twice", quote(key_)));
     }
     if (tensors_.size() == max_tensors_) {
       fail(fmt::format("lists more than {} tensors", max_tensors_));
     }
     tensors_.emplace_back().name = key_;
+    names_.insert(tensors_.back().name);
   }
 
   void tensor_key() {
@@ -225,9 +228,9 @@ class HeaderReader final : public JsonEvents {
     if (!tensor.has_offsets) {
       fail_tensor("has no data_offsets");
     }
-    if (tensor.data_offsets.size() != 2) {
+    if (tensor.num_offsets != tensor.data_offsets.size()) {
       fail_tensor(fmt::format("has {} numbers in data_offsets; expected begin and end",
-                              tensor.data_offsets.size()));
+                              tensor.num_offsets));
     }
   }
 
@@ -235,8 +238,8 @@ class HeaderReader final : public JsonEvents {
   std::size_t max_tensors_;
   Place place_ = Place::kStart;
   std::string key_;
-  std::vector<RawTensor> tensors_;
-  std::unordered_set<std::string> names_;
+  std::deque<RawTensor> tensors_;  // stay where they are: names_ looks at them
+  std::unordered_set<std::string_view> names_;
   std::unordered_set<std::string> metadata_keys_;
   std::optional<std::string> format_;
   bool has_metadata_ = false;
@@ -398,7 +401,8 @@ std::vector<TensorInfo> parse_safetensors_header(std::string_view json,
   check_format(reader.format(), file_name);
 
   std::vector<TensorInfo> tensors;
-  for (RawTensor& raw : reader.take_tensors()) {
+  tensors.reserve(reader.tensors().size());
+  for (RawTensor& raw : reader.tensors()) {
     tensors.push_back(check_tensor(std::move(raw), file_name));
   }
   // An empty tensor shares its offset with the next one and comes first; the sort is stable so that

@@ -72,9 +72,14 @@ struct WeightFiles::Impl {
     const auto number = static_cast<std::uint32_t>(files.size());
     const WeightFile& file = *files.emplace_back(std::make_unique<WeightFile>(path));
     file_names.push_back(file.name());
-    for (TensorInfo& tensor : read_header(file, format)) {
+    std::vector<TensorInfo> read = read_header(file, format);
+    for (TensorInfo& tensor : read) {
       tensor.file = number;
-      tensors.push_back(std::move(tensor));
+    }
+    if (tensors.empty()) {
+      tensors = std::move(read);
+    } else {
+      std::ranges::move(read, std::back_inserter(tensors));
     }
   }
 

@@ -140,19 +140,8 @@ Value GraphBuilder::transposed_weight(std::string_view key, const onnxferry::Sha
 }
 
 Value GraphBuilder::initializer(std::string name, Recipe recipe) {
-  const Dtype dtype = recipe->dtype;
-  if (model_.recipes.contains(name)) {
-    return {std::move(name), dtype};
-  }
-  onnx::TensorProto& proto = *model_.proto->mutable_graph()->add_initializer();
-  proto.set_name(name);
-  proto.set_data_type(onnx_data_type(dtype));
-  for (const std::int64_t dim : recipe->shape) {
-    proto.add_dims(dim);
-  }
-  model_.dtypes.emplace(name, dtype);
-  model_.recipes.emplace(name, std::move(recipe));
-  return {std::move(name), dtype};
+  const NamedRecipe& entry = model_.recipes.add(std::move(name), std::move(recipe)).first;
+  return {entry.name, entry.recipe->dtype};
 }
 
 Value GraphBuilder::constant(Dtype dtype, onnxferry::Shape shape, std::string bytes) {
@@ -199,7 +188,7 @@ Value GraphBuilder::lowest() {
 Value GraphBuilder::input(std::string name, Dtype dtype, Dims dims) {
   model_.inputs.push_back({name, dtype, std::move(dims)});
   set_type(*model_.proto->mutable_graph()->add_input(), model_.inputs.back());
-  model_.dtypes.emplace(name, dtype);
+  set_dtype(name, dtype);
   return {std::move(name), dtype};
 }
 
@@ -208,6 +197,12 @@ void GraphBuilder::output(std::string name, const Value& value, Dims dims) {
   set_type(*model_.proto->mutable_graph()->add_output(), model_.outputs.back());
   const bool is_new = renamed_.emplace(value.name, std::move(name)).second;
   EXPORT_CHECK(is_new, "one value became two graph outputs");
+}
+
+void GraphBuilder::set_dtype(const std::string& value, Dtype dtype) {
+  if (dtype != Dtype::kFloat32) {
+    model_.dtypes.emplace(value, dtype);
+  }
 }
 
 std::vector<Value> GraphBuilder::node_with_outputs(std::string_view op_type,
@@ -233,7 +228,7 @@ std::vector<Value> GraphBuilder::node_with_outputs(std::string_view op_type,
   for (std::size_t i = 0; i < output_count; ++i) {
     outputs.push_back({fmt::format("{}_output_{}", name, i), dtype});
     proto.add_output(outputs.back().name);
-    model_.dtypes.emplace(outputs.back().name, dtype);
+    set_dtype(outputs.back().name, dtype);
   }
   if (keep_float32_) {
     model_.float32_nodes.insert(name);
@@ -261,7 +256,7 @@ GraphModel GraphBuilder::finish() && {
       *name = it->second;
     }
   };
-  std::set<std::string, std::less<>> read;
+  std::unordered_set<std::string_view> read;
   for (onnx::NodeProto& node : *graph.mutable_node()) {
     for (std::string& name : *node.mutable_input()) {
       final_name(&name);
@@ -273,15 +268,9 @@ GraphModel GraphBuilder::finish() && {
   }
   for (const auto& [old_name, new_name] : renamed_) {
     EXPORT_CHECK(!model_.recipes.contains(old_name), "a graph output must come from a node");
-    model_.dtypes[new_name] = model_.dtypes.at(old_name);
+    set_dtype(new_name, model_.dtype(old_name));
   }
-  auto& initializers = *graph.mutable_initializer();
-  for (int i = initializers.size() - 1; i >= 0; --i) {
-    if (!read.contains(initializers.Get(i).name())) {
-      model_.recipes.erase(initializers.Get(i).name());
-      initializers.DeleteSubrange(i, 1);
-    }
-  }
+  model_.recipes.keep_if([&](const NamedRecipe& entry) { return read.contains(entry.name); });
   return std::move(model_);
 }
 

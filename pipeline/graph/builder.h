@@ -4,6 +4,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -204,14 +205,15 @@ class GraphBuilder {
   Value reduce_last(std::string_view op_type, const Value& x);
   Value constant(Dtype dtype, onnxferry::Shape shape, std::string bytes);
   const TensorInfo& tensor_of_shape(std::string_view key, const onnxferry::Shape& shape) const;
+  void set_dtype(const std::string& value, Dtype dtype);
 
   const WeightFiles& tensors_;
   int opset_;
   std::string scope_;  // "/model/layers.0", empty at the top
   bool keep_float32_ = false;
-  std::map<std::string, int, std::less<>> name_counts_;
-  std::map<std::string, std::string, std::less<>> constants_;  // dtype + shape + bytes → name
-  std::map<std::string, std::string, std::less<>> renamed_;    // value → graph output name
+  std::unordered_map<std::string, int> name_counts_;
+  std::unordered_map<std::string, std::string> constants_;  // dtype + shape + bytes → name
+  std::unordered_map<std::string, std::string> renamed_;    // value → graph output name
   GraphModel model_;
 };
 

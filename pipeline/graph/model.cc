@@ -9,4 +9,12 @@ GraphModel::GraphModel(GraphModel&&) noexcept = default;
 GraphModel& GraphModel::operator=(GraphModel&&) noexcept = default;
 GraphModel::~GraphModel() = default;
 
+Dtype GraphModel::dtype(const std::string& value) const {
+  if (const Recipe* const recipe = recipes.find(value)) {
+    return (*recipe)->dtype;
+  }
+  const auto other = dtypes.find(value);
+  return other == dtypes.end() ? Dtype::kFloat32 : other->second;
+}
+
 }  // namespace onnxferry

@@ -235,7 +235,7 @@ TopValues GraphBuilder::TopK(const Value& x, const Value& k, TopOrder order) {
   const Value* const inputs[] = {&x, &k};
   auto outputs = node_with_outputs("TopK", inputs, x.dtype, attributes, 2);
   outputs[1].dtype = Dtype::kInt64;
-  model_.dtypes[outputs[1].name] = Dtype::kInt64;
+  model_.dtypes.insert_or_assign(outputs[1].name, Dtype::kInt64);
   return {std::move(outputs[0]), std::move(outputs[1])};
 }
 Value GraphBuilder::Transpose(const Value& x, std::vector<std::int64_t> permutation) {

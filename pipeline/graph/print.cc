@@ -102,13 +102,12 @@ std::string print_graph(const GraphModel& model) {
     text +=
         fmt::format("input {} {} {}\n", input.name, onnx_name(input.dtype), dims_text(input.dims));
   }
-  for (const onnx::TensorProto& initializer : model.proto->graph().initializer()) {
-    const RecipeNode& recipe = *model.recipes.at(initializer.name());
+  for (const auto& [name, recipe] : model.recipes) {
     text += fmt::format("weight {} {} [{}] = {}\n",
-                        initializer.name(),
-                        onnx_name(recipe.dtype),
-                        fmt::join(recipe.shape, ", "),
-                        recipe_text(recipe));
+                        name,
+                        onnx_name(recipe->dtype),
+                        fmt::join(recipe->shape, ", "),
+                        recipe_text(*recipe));
   }
   for (const onnx::NodeProto& node : model.proto->graph().node()) {
     std::vector<std::string> attributes;

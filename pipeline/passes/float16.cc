@@ -1,6 +1,10 @@
 #include "pipeline/passes/float16.h"
 
 #include <cstring>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
 
 #include <fmt/format.h>
 #include <onnx/onnx_pb.h>
@@ -47,9 +51,10 @@ class Float16Pass {
     return nodes;
   }
 
+  /// Whether the graph as it was has float32 there.
   [[nodiscard]] bool is_float(const std::string& value) const {
-    const auto it = model_.dtypes.find(value);
-    return it != model_.dtypes.end() && it->second == Dtype::kFloat32;
+    return !value.empty() && (float32_recipes_.contains(value) || single_.contains(value) ||
+                              model_.dtype(value) == Dtype::kFloat32);
   }
 
   static std::string internal_name(const std::string& output) { return output + "_float16"; }
@@ -58,7 +63,6 @@ class Float16Pass {
     for (const Port& output : model_.outputs) {
       if (output.dtype == Dtype::kFloat32) {
         renamed_.emplace(output.name, internal_name(output.name));
-        model_.dtypes.emplace(internal_name(output.name), Dtype::kFloat32);
       }
     }
   }
@@ -69,8 +73,8 @@ class Float16Pass {
   }
 
   /// Weights that float32 nodes alone read keep their digits: a router's decide where tokens go.
-  [[nodiscard]] std::set<std::string> read_in_half() const {
-    std::set<std::string> names;
+  [[nodiscard]] std::unordered_set<std::string_view> read_in_half() const {
+    std::unordered_set<std::string_view> names;
     for (const onnx::NodeProto& node : old_nodes_) {
       if (!model_.float32_nodes.contains(node.name())) {
         names.insert(node.input().begin(), node.input().end());
@@ -80,26 +84,24 @@ class Float16Pass {
   }
 
   void convert_initializers() {
-    const std::set<std::string> converted = read_in_half();
-    for (onnx::TensorProto& proto : *model_.proto->mutable_graph()->mutable_initializer()) {
-      Recipe& recipe = model_.recipes.at(proto.name());
+    const std::unordered_set<std::string_view> converted = read_in_half();
+    for (auto& [name, recipe] : model_.recipes) {
       if (recipe->dtype != Dtype::kFloat32) {
         continue;
       }
-      if (recipe->op != RecipeNode::Op::kLiteral && !converted.contains(proto.name())) {
-        single_.emplace(proto.name(), proto.name());
+      if (recipe->op != RecipeNode::Op::kLiteral && !converted.contains(name)) {
+        single_.emplace(name, name);
         continue;
       }
-      float32_recipes_.emplace(proto.name(), recipe);
-      if (proto.name() == kLowestName) {
+      float32_recipes_.emplace(name, recipe);
+      if (name == kLowestName) {
         recipe =
             literal(Dtype::kFloat32,
                     {},
                     std::string(reinterpret_cast<const char*>(&kLowestFloat16), sizeof(float)));
       }
       recipe = cast(recipe, Dtype::kFloat16, /*clamp=*/true);
-      proto.set_data_type(onnx::TensorProto::FLOAT16);
-      half_.emplace(proto.name(), proto.name());
+      half_.emplace(name, name);
     }
   }
 
@@ -113,7 +115,9 @@ class Float16Pass {
     attribute.set_name("to");
     attribute.set_type(onnx::AttributeProto::INT);
     attribute.set_i(onnx_data_type(dtype));
-    model_.dtypes[to] = dtype;
+    if (dtype != Dtype::kFloat32) {
+      half_dtypes_.push_back(to);
+    }
   }
 
   std::string add_cast(const std::string& from, Dtype dtype, std::string to) {
@@ -164,7 +168,6 @@ class Float16Pass {
       tensor.add_dims(dim);
     }
     tensor.set_raw_data(recipe.literal);
-    model_.dtypes[name] = Dtype::kFloat32;
     return name;
   }
 
@@ -215,30 +218,22 @@ class Float16Pass {
 
   void drop_unused_initializers() {
     for (const std::string& name : half_dtypes_) {
-      model_.dtypes[name] = Dtype::kFloat16;
+      model_.dtypes.insert_or_assign(name, Dtype::kFloat16);
     }
-    std::set<std::string> read;
+    std::unordered_set<std::string_view> read;
     for (const onnx::NodeProto& node : model_.proto->graph().node()) {
       read.insert(node.input().begin(), node.input().end());
     }
-    auto& initializers = *model_.proto->mutable_graph()->mutable_initializer();
-    for (int i = initializers.size() - 1; i >= 0; --i) {
-      const std::string& name = initializers.Get(i).name();
-      model_.dtypes[name] = model_.recipes.at(name)->dtype;
-      if (!read.contains(name)) {
-        model_.dtypes.erase(name);
-        model_.recipes.erase(name);
-        initializers.DeleteSubrange(i, 1);
-      }
-    }
+    model_.recipes.keep_if([&](const NamedRecipe& entry) { return read.contains(entry.name); });
   }
 
   GraphModel& model_;
   google::protobuf::RepeatedPtrField<onnx::NodeProto> old_nodes_;
-  std::map<std::string, Recipe> float32_recipes_;  // initializers as they were
-  std::map<std::string, std::string> half_;        // value → its float16 form
-  std::map<std::string, std::string> single_;      // value → its float32 form
-  std::map<std::string, std::string> renamed_;     // graph output → the value before its Cast
+  std::unordered_map<std::string, Recipe> float32_recipes_;  // initializers as they were
+  std::unordered_map<std::string, std::string> half_;        // value → its float16 form
+  std::unordered_map<std::string, std::string> single_;      // value → its float32 form
+  std::unordered_map<std::string, std::string>
+      renamed_;  // graph output → the value before its Cast
   std::vector<std::string> half_dtypes_;
 };
 

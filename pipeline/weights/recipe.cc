@@ -314,4 +314,16 @@ std::vector<const TensorInfo*> sources(const Recipe& recipe) {
   return found;
 }
 
+const TensorInfo* first_source(const Recipe& recipe) {
+  if (recipe->tensor != nullptr) {
+    return recipe->tensor;
+  }
+  for (const Recipe& input : recipe->inputs) {
+    if (const TensorInfo* const tensor = first_source(input)) {
+      return tensor;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace onnxferry

@@ -84,5 +84,7 @@ Recipe generate(Dtype dtype,
 std::uint64_t byte_size(const Recipe& recipe);
 /// Every checkpoint tensor that the recipe reads, in order of first use.
 std::vector<const TensorInfo*> sources(const Recipe& recipe);
+/// The first of them, nullptr if there is none. No allocation.
+const TensorInfo* first_source(const Recipe& recipe);
 
 }  // namespace onnxferry

@@ -89,8 +89,8 @@ TEST_F(RelativeRows, TableIsNoLargerThanTheDistancesThatDiffer) {
   const GraphModel model = build({.span = 8, .bucket_size = 8, .max_position = 64});
   // Row 15 (bucket 7) begins at distance 26, row 0 (bucket -8) at -64.
   std::int64_t largest = 0;
-  for (const auto& initializer : model.proto->graph().initializer()) {
-    largest = std::max(largest, initializer.dims_size() == 1 ? initializer.dims(0) : 0);
+  for (const auto& [name, recipe] : model.recipes) {
+    largest = std::max(largest, recipe->shape.size() == 1 ? recipe->shape.front() : 0);
   }
   EXPECT_EQ(largest, 2 * 64 + 1);
 }

@@ -255,6 +255,26 @@ void Publisher::withdraw(Stage stage) noexcept {
   }
 }
 
+// config.json comes after all others: tools that know no manifest take a directory with one for a
+// model.
+void Publisher::upload_files(const std::filesystem::path& directory,
+                             const std::vector<FileReport>& files,
+                             StageScope& scope) {
+  std::vector<FileUpload> first;
+  std::vector<FileUpload> last;
+  for (const FileReport& file : files) {
+    if (file.bytes >= kLeastPartBytes) {
+      store_.abort_stale_uploads(key(file.name), scope);  // left by an attempt that died
+    }
+    (file.name == kConfigName ? last : first)
+        .push_back({.key = key(file.name),
+                    .from = directory / file.name,
+                    .content_type = std::string(content_type(file.name))});
+  }
+  store_.put_files(first, scope);
+  store_.put_files(last, scope);
+}
+
 void Publisher::upload_all(const std::filesystem::path& directory,
                            const SourceIdentity& source,
                            ExportReport& report,
@@ -262,12 +282,7 @@ void Publisher::upload_all(const std::filesystem::path& directory,
   if (options_.overwrite) {
     remove_replaced_export(scope);
   }
-  for (const FileReport& file : report.files) {
-    if (file.bytes >= kLeastPartBytes) {
-      store_.abort_stale_uploads(key(file.name), scope);  // left by an attempt that died
-    }
-    store_.put_file(key(file.name), directory / file.name, content_type(file.name), scope);
-  }
+  upload_files(directory, report.files, scope);
   const std::string sums = checksums(report.files);
   store_.put(key(kChecksumsName), sums, "text/plain", PutCondition::kAlways, scope);
   report.files.push_back({std::string(kChecksumsName), sums.size(), sha256_hex(sums), "checksums"});

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "pipeline/options.h"
 #include "pipeline/report.h"
@@ -59,6 +60,9 @@ class Publisher {
                   const SourceIdentity& source,
                   ExportReport& report,
                   StageScope& scope);
+  void upload_files(const std::filesystem::path& directory,
+                    const std::vector<FileReport>& files,
+                    StageScope& scope);
   void withdraw(Stage stage) noexcept;
   void remove_replaced_export(StageScope& scope);
   [[noreturn]] void throw_conflict(std::string_view what, std::string_view owner) const;

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -43,6 +44,13 @@ struct ObjectInfo {
 enum class PutCondition : std::uint8_t { kAlways, kIfAbsent };
 enum class PutResult : std::uint8_t { kWritten, kExists };
 
+/// A local file and the object that it becomes.
+struct FileUpload {
+  std::string key;
+  std::filesystem::path from;
+  std::string content_type;
+};
+
 /// One bucket of an S3 server, or one local directory tree. Every call ends with success, with an
 /// expected outcome in its return value, or with Error: kPermissionDenied, kSourceNotFound (reads),
 /// kDestinationNotFound (writes: bucket missing), kUnavailable (after the outage bound),
@@ -75,6 +83,14 @@ class ObjectStore {
                         const std::filesystem::path& from,
                         std::string_view content_type,
                         StageScope& scope) = 0;
+
+  /// put_file() for each, in any order and side by side where that is faster. After the first
+  /// failure no further file is begun and those under way are ended; what was written stays.
+  virtual void put_files(std::span<const FileUpload> files, StageScope& scope) {
+    for (const FileUpload& file : files) {
+      put_file(file.key, file.from, file.content_type, scope);
+    }
+  }
 
   /// Write a small object. With kIfAbsent exactly one of several racing writers gets kWritten; a
   /// lost reply is resolved by reading back, so a retry never mistakes its own object for

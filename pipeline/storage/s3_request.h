@@ -39,8 +39,11 @@ class S3Connection : public Connection {
   [[nodiscard]] std::optional<NameValue> pin(const std::string& identity) const override;
   [[nodiscard]] bool takes_whole_objects() const override { return false; }
 
-  /// Whether bodies need a hash in the signature: TLS protects them otherwise.
-  [[nodiscard]] bool signs_payload() const { return address_.scheme() == "http"; }
+  /// Whether the signature needs the SHA-256 of what is uploaded. Not over TLS, and not where it
+  /// covers Content-MD5: other bytes of the same MD5 as given ones cannot be made.
+  [[nodiscard]] bool signs_payload() const {
+    return address_.scheme() == "http" && checksum() != UploadChecksum::kMd5;
+  }
   /// What is sent with every upload; never kAuto.
   [[nodiscard]] UploadChecksum checksum() const;
   [[nodiscard]] const std::string& bucket() const { return address_.bucket(); }

@@ -8,6 +8,8 @@
 #include "pipeline/error.h"
 #include "pipeline/storage/digest.h"
 #include "pipeline/storage/encoding.h"
+#include "pipeline/storage/part_digests.h"
+#include "pipeline/storage/s3_multipart.h"
 #include "pipeline/storage/s3_transfer.h"
 
 namespace onnxferry {
@@ -131,7 +133,12 @@ void S3Store::put_file(const std::string& key,
                        const std::filesystem::path& from,
                        std::string_view content_type,
                        StageScope& scope) {
-  upload_file(connection_, key, from, content_type, scope);
+  const FileUpload file{.key = key, .from = from, .content_type = std::string(content_type)};
+  put_files({&file, 1}, scope);
+}
+
+void S3Store::put_files(std::span<const FileUpload> files, StageScope& scope) {
+  upload_files(connection_, files, scope);
 }
 
 S3Request S3Store::put_request(const std::string& key,

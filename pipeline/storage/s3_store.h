@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ class S3Store : public ObjectStore {
                 const std::filesystem::path& from,
                 std::string_view content_type,
                 StageScope& scope) override;
+  void put_files(std::span<const FileUpload> files, StageScope& scope) override;
   PutResult put(const std::string& key,
                 std::string_view bytes,
                 std::string_view content_type,

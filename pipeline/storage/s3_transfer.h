@@ -1,8 +1,8 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
-#include <string_view>
 
 #include "pipeline/storage/object_store.h"
 #include "pipeline/storage/s3_request.h"
@@ -17,24 +17,10 @@ ObjectInfo download_object(Connection& connection,
                            const std::filesystem::path& to,
                            StageScope& scope);
 
-/// ObjectStore::put_file: one PUT, or a multipart upload with parts in parallel. Parts are read
-/// from the file while they are sent, so memory does not grow with their size; their digests are
-/// computed ahead by one more thread.
-void upload_file(S3Connection& connection,
-                 const std::string& key,
-                 const std::filesystem::path& from,
-                 std::string_view content_type,
-                 StageScope& scope);
-
-/// The header that carries this checksum, e.g. "x-amz-checksum-crc32c"; empty for kNone.
-std::string_view checksum_header(UploadChecksum kind);
-/// The value of that header. \pre not kAuto
-std::string checksum_value(UploadChecksum kind, std::string_view bytes);
-
-/// DELETE ?uploadId of one multipart upload. Failures are left to the next attempt's
-/// abort_stale_uploads: an upload that cannot be aborted is invisible to readers.
-void abort_upload(S3Connection& connection,
-                  const std::string& key,
-                  const std::string& upload_id) noexcept;
+/// ObjectStore::put_files. A large file is a multipart upload with its parts in parallel, one file
+/// after the other; small ones are single PUTs, many in parallel. Everything is read from the file
+/// while it is sent, so memory does not grow with sizes; digests are computed ahead by one more
+/// thread.
+void upload_files(S3Connection& connection, std::span<const FileUpload> files, StageScope& scope);
 
 }  // namespace onnxferry

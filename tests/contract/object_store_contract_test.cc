@@ -134,6 +134,25 @@ TEST_P(ObjectStoreContract, MovesFilesOfEverySizeUnchanged) {
   }
 }
 
+TEST_P(ObjectStoreContract, MovesManyFilesOfMixedSizesAtOnce) {
+  std::vector<FileUpload> files;
+  std::vector<std::string> contents;
+  std::uint64_t total = 0;
+  for (unsigned i = 0; i < 20; ++i) {
+    const std::string name = "f" + std::to_string(i);
+    contents.push_back(random_bytes(i == 7 ? 11 * kMiB : std::uint64_t{i} * 1000, i));
+    total += contents.back().size();
+    write_file(local(name), contents.back());
+    files.push_back(
+        {.key = key("many/" + name), .from = local(name), .content_type = "text/plain"});
+  }
+  store_->put_files(files, scope_);
+  EXPECT_EQ(scope_.bytes(), total);
+  for (std::size_t i = 0; i < files.size(); ++i) {
+    EXPECT_TRUE(store_->get(files[i].key, 12 * kMiB, scope_) == contents[i]) << files[i].key;
+  }
+}
+
 TEST_P(ObjectStoreContract, ReportsProgressOfBothDirections) {
   const std::string content = random_bytes(12 * kMiB, 1);
   put_file("file.bin", content);

@@ -1,10 +1,13 @@
 // Answers that no real server gives on demand, against a scripted one. The contract itself is
 // tested with real servers in tests/contract.
 #include <algorithm>
+#include <condition_variable>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <sstream>
+#include <thread>
 
 #include <gmock/gmock.h>
 
@@ -138,7 +141,12 @@ TEST_F(S3StoreTest, AStoreWithoutConditionalWritesIsToldOfOnce) {
 }
 
 TEST_F(S3StoreTest, UploadedPartsCarryTheirOwnHashes) {
-  const std::string content(std::size_t{11} << 20U, 'q');
+  // Ten parts of one size and a shorter one: some are digested side by side, some alone.
+  std::string content;
+  for (int i = 0; i < 10; ++i) {
+    content.append(std::size_t{5} << 20U, static_cast<char>('a' + i));
+  }
+  content.append(777, 'q');
   std::ofstream(local("file")) << content;
   ObjectStore& s3 = store([](const ScriptedRequest& request, int) -> ScriptedReply {
     if (request.method == "POST" && request.target.ends_with("uploads=")) {
@@ -163,16 +171,25 @@ TEST_F(S3StoreTest, UploadedPartsCarryTheirOwnHashes) {
   int parts = 0;
   std::string complete;
   for (const ScriptedRequest& request : server_->requests()) {
-    EXPECT_EQ(request.headers.at("x-amz-content-sha256"), to_hex(sha256(request.body)));
     if (request.method == "PUT") {
       ++parts;
       EXPECT_EQ(request.headers.at("content-md5"), to_base64(md5(request.body)));
+      EXPECT_THAT(request.headers.at("authorization"), HasSubstr("SignedHeaders=content-md5;"));
+      EXPECT_EQ(request.headers.at("x-amz-content-sha256"), "UNSIGNED-PAYLOAD");
       EXPECT_THAT(request.target, HasSubstr("uploadId=u%2F1%2B"));
-    } else if (!request.body.empty()) {
+      const std::size_t number_at = request.target.find("partNumber=") + 11;
+      const std::size_t offset = (std::stoul(request.target.substr(number_at)) - 1) * (5U << 20U);
+      EXPECT_TRUE(std::string_view(content).substr(offset).starts_with(request.body));
+      assembled.replace(offset, request.body.size(), request.body);
+      continue;
+    }
+    EXPECT_EQ(request.headers.at("x-amz-content-sha256"), to_hex(sha256(request.body)));
+    if (!request.body.empty()) {
       complete = request.body;
     }
   }
-  EXPECT_EQ(parts, 3);
+  EXPECT_EQ(parts, 11);
+  EXPECT_TRUE(assembled == content);
   EXPECT_LT(complete.find("<PartNumber>1<"), complete.find("<PartNumber>2<"));
   EXPECT_LT(complete.find("<PartNumber>2<"), complete.find("<PartNumber>3<"));
 }
@@ -195,6 +212,108 @@ TEST_F(S3StoreTest, WrongPartEtagIsSentAgainButEncryptedOnesAreOpaque) {
   });
   encrypted.put_file("k", local("file"), "t/p", scope_);
   EXPECT_EQ(server_->requests().size(), 1U);
+}
+
+/// Holds requests back until so many are there at once, or until two seconds have passed.
+class Gate {
+ public:
+  explicit Gate(int wanted) : wanted_(wanted) {}
+  void pass() {
+    std::unique_lock lock(mutex_);
+    most_ = std::max(most_, ++inside_);
+    changed_.notify_all();
+    changed_.wait_for(lock, std::chrono::seconds(2), [&] { return most_ >= wanted_; });
+    --inside_;
+  }
+  int most() {
+    const std::scoped_lock lock(mutex_);
+    return most_;
+  }
+
+ private:
+  const int wanted_;
+  int inside_ = 0;
+  int most_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+std::vector<FileUpload> small_files(const std::filesystem::path& folder, int count) {
+  std::vector<FileUpload> files;
+  for (int i = 0; i < count; ++i) {
+    const std::string name = "f" + std::to_string(i);
+    std::ofstream(folder / name) << std::string(static_cast<std::size_t>(i) * 100, 'x');
+    files.push_back({.key = name, .from = folder / name, .content_type = "text/plain"});
+  }
+  return files;
+}
+
+TEST_F(S3StoreTest, SmallFilesTravelSideBySideWithinTheConnections) {
+  config_.connections = 4;
+  Gate gate(4);
+  ObjectStore& s3 = store([&](const ScriptedRequest&, int number) {
+    if (number < 4) {
+      gate.pass();
+    }
+    return ScriptedReply{};
+  });
+  s3.put_files(small_files(folder_, 70), scope_);
+  EXPECT_EQ(gate.most(), 4);
+  std::map<std::string, std::string> bodies;
+  for (const ScriptedRequest& request : server_->requests()) {
+    EXPECT_EQ(request.method, "PUT");
+    EXPECT_EQ(request.headers.at("content-type"), "text/plain");
+    EXPECT_EQ(request.headers.at("content-md5"), to_base64(md5(request.body)));
+    bodies[request.target] = request.body;
+  }
+  ASSERT_EQ(bodies.size(), 70);
+  EXPECT_EQ(bodies.at("/bucket/f69"), std::string(6900, 'x'));
+  EXPECT_EQ(scope_.bytes(), 69U * 70U / 2 * 100);
+}
+
+TEST_F(S3StoreTest, FirstFailureOfSeveralFilesEndsTheOthers) {
+  config_.connections = 2;
+  ObjectStore& s3 = store([](const ScriptedRequest& request, int number) {
+    if (request.target == "/bucket/f3") {
+      return s3_error(403, "AccessDenied");
+    }
+    if (number >= 3) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));  // slower than the refusal
+    }
+    return ScriptedReply{};
+  });
+  const Error error = error_of([&] { s3.put_files(small_files(folder_, 40), scope_); });
+  EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
+  EXPECT_THAT(error.message(), HasSubstr("s3://bucket/f3"));
+  EXPECT_LE(server_->requests().size(), 8U) << "no file is begun after the failure";
+}
+
+TEST_F(S3StoreTest, LargeFileAmongSmallOnesIsAMultipartUpload) {
+  std::vector<FileUpload> files = small_files(folder_, 3);
+  std::ofstream(files[1].from) << std::string(std::size_t{6} << 20U, 'q');
+  ObjectStore& s3 = store([](const ScriptedRequest& request, int) -> ScriptedReply {
+    if (request.method != "POST") {
+      return {};
+    }
+    return {.status = 200,
+            .headers = {},
+            .body = request.target.ends_with("uploads=")
+                        ? "<InitiateMultipartUploadResult><UploadId>u</UploadId>"
+                          "</InitiateMultipartUploadResult>"
+                        : "<CompleteMultipartUploadResult/>"};
+  });
+  s3.put_files(files, scope_);
+  std::vector<std::string> asked;
+  for (const ScriptedRequest& request : server_->requests()) {
+    asked.push_back(request.method + " " + request.target);
+  }
+  EXPECT_THAT(asked,
+              ::testing::UnorderedElementsAre("POST /bucket/f1?uploads=",
+                                              "PUT /bucket/f1?partNumber=1&uploadId=u",
+                                              "PUT /bucket/f1?partNumber=2&uploadId=u",
+                                              "POST /bucket/f1?uploadId=u",
+                                              "PUT /bucket/f0",
+                                              "PUT /bucket/f2"));
 }
 
 TEST_F(S3StoreTest, SkewedClockIsCorrectedByTheServersDate) {
@@ -306,6 +425,8 @@ TEST_F(S3StoreTest, ChecksumsGoWithPartsAndIntoComplete) {
       EXPECT_THAT(requests.back().body,
                   HasSubstr("<ChecksumCRC64NVME>" + sum + "</ChecksumCRC64NVME>"));
       EXPECT_FALSE(request.headers.contains("content-md5"));
+      // Plain http, and nothing else in the signature that tells these bytes from others.
+      EXPECT_EQ(request.headers.at("x-amz-content-sha256"), to_hex(sha256(request.body)));
     }
   }
 }

@@ -5,9 +5,10 @@
 
 The server is versitygw (tests/tools/versity-up.sh: it costs the least CPU, so that the clients are what is measured), or
 SeaweedFS with --server weed. Both clients move the same parts over the same number of connections and take turns; times
-are of whole processes. curl gets presigned URLs, part files cut beforehand with their Content-MD5, and writes a GET to one
-file per part: it computes no digest and puts nothing together. The store signs, and computes and sends Content-MD5 and, as
-this is plain http, the SHA-256 of every part, which versitygw verifies.
+are of whole processes, CPU seconds are the clients' own. curl gets presigned URLs and part files cut beforehand and writes a
+GET to one file per part; it puts nothing together. For PUT it is run twice: with every Content-MD5 known beforehand (it
+then computes no digest at all), and with the digests computed by openssl within the time, one process per processor, as
+a script would. The store signs, and computes and sends the Content-MD5 of every part.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import hmac
 import os
 import pathlib
 import re
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -50,6 +52,11 @@ def presign(method: str, endpoint: str, path: str, query: dict[str, str]) -> str
     return f"{endpoint}{path}?{quoted}&X-Amz-Signature={hmac.new(key, text.encode(), hashlib.sha256).hexdigest()}"
 
 
+def cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def curl(*arguments: str) -> str:
     return subprocess.run(["curl", "-sS", "--fail-with-body", *arguments], check=True, capture_output=True, text=True).stdout
 
@@ -61,6 +68,7 @@ class Bench:
         self.part_bytes = args.part_mib * MIB
         self.parts: list[pathlib.Path] = []
         self.etags: list[str] = []
+        self.peak_kib = 0  # of our process
 
     def make_source(self) -> None:
         total = self.args.mib * MIB
@@ -81,9 +89,15 @@ class Bench:
         if operation == "get":
             file.unlink(missing_ok=True)
         begin = time.monotonic()
-        subprocess.run([self.args.program, operation, f"s3://{BUCKET}/{key}", str(file), "--connections",
-                        str(self.args.connections), "--part-mib", str(self.args.part_mib)], check=True, env=environment)
-        return time.monotonic() - begin
+        process = subprocess.Popen(
+            [self.args.program, operation, f"s3://{BUCKET}/{key}", str(file), "--connections", str(self.args.connections),
+             "--part-mib", str(self.args.part_mib)], env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, "bench_transfer failed"
+        self.peak_kib = max(self.peak_kib, usage.ru_maxrss)
+        return seconds
 
     def curl_parallel(self, blocks: list[list[str]]) -> None:
         config = self.work / "curl.config"
@@ -91,18 +105,31 @@ class Bench:
         subprocess.run(["curl", "--no-progress-meter", "--parallel", "--parallel-immediate", "--parallel-max", str(self.args.connections),
                         "--config", str(config)], check=True)
 
-    def curl_put(self, key: str) -> float:
+    def openssl_md5(self) -> list[str]:
+        """The parts' digests, by one openssl per processor."""
+        processes = os.cpu_count() or 1
+        running = [subprocess.Popen(["openssl", "dgst", "-md5", "-r", *self.parts[first::processes]], text=True,
+                                    stdout=subprocess.PIPE) for first in range(min(processes, len(self.parts)))]
+        digest_of = {}
+        for process in running:
+            for line in process.communicate()[0].splitlines():
+                digest, name = line.split(" *")
+                digest_of[name] = digest
+        return [digest_of[str(part)] for part in self.parts]
+
+    def curl_put(self, key: str, with_digests: bool = False) -> float:
         path = f"/{BUCKET}/{key}"
         begin = time.monotonic()
+        etags = self.openssl_md5() if with_digests else self.etags
         created = curl("-X", "POST", presign("POST", self.endpoint, path, {"uploads": ""}))
         upload_id = re.search(r"<UploadId>([^<]+)</UploadId>", created).group(1)
         self.curl_parallel([
             [f'url = "{presign("PUT", self.endpoint, path, {"partNumber": str(n), "uploadId": upload_id})}"',
              f'header = "Content-MD5: {base64.b64encode(bytes.fromhex(etag)).decode()}"',
              f'upload-file = "{part}"', f'output = "{self.work}/reply"']
-            for n, (part, etag) in enumerate(zip(self.parts, self.etags), start=1)])
+            for n, (part, etag) in enumerate(zip(self.parts, etags), start=1)])
         body = "".join(f'<Part><PartNumber>{n}</PartNumber><ETag>"{etag}"</ETag></Part>'
-                       for n, etag in enumerate(self.etags, start=1))
+                       for n, etag in enumerate(etags, start=1))
         reply = curl("--data-binary", f"<CompleteMultipartUpload>{body}</CompleteMultipartUpload>",
                      presign("POST", self.endpoint, path, {"uploadId": upload_id}))
         seconds = time.monotonic() - begin
@@ -131,30 +158,34 @@ class Bench:
 
     def run(self) -> None:
         self.make_source()
-        times: dict[str, list[float]] = {"put ours": [], "put curl": [], "get ours": [], "get curl": []}
         fetched = self.work / "fetched"
+        turn = {
+            "put ours": lambda: self.ours("put", "ours", self.source),
+            "put curl": lambda: self.curl_put("curl"),
+            "put curl + openssl": lambda: self.curl_put("curl", with_digests=True),
+            "get ours": lambda: self.ours("get", "curl", fetched),
+            "get curl": lambda: self.curl_get("ours"),
+        }
+        times: dict[str, list[float]] = {name: [] for name in turn}
+        cpu: dict[str, list[float]] = {name: [] for name in turn}
         for number in range(self.args.rounds + 1):
-            warm_up = number == 0
-            turn = {
-                "put ours": lambda: self.ours("put", "ours", self.source),
-                "put curl": lambda: self.curl_put("curl"),
-                "get ours": lambda: self.ours("get", "curl", fetched),
-                "get curl": lambda: self.curl_get("ours"),
-            }
             for name, measure in turn.items():
+                cpu_before = cpu_of_children()
                 seconds = measure()
-                if not warm_up:
+                if number > 0:  # the first is to warm up
                     times[name].append(seconds)
-            if warm_up:
+                    cpu[name].append(cpu_of_children() - cpu_before)
+            if number == 0:
                 self.check(fetched)
                 self.check_curl()
         print(f"{self.args.mib} MiB, {self.args.connections} connections, parts of {self.args.part_mib} MiB, "
-              f"{self.args.server}, medians of {self.args.rounds}")
-        for operation in ("get", "put"):
-            ours = statistics.median(times[f"{operation} ours"])
-            peer = statistics.median(times[f"{operation} curl"])
-            print(f"{operation.upper()}: ours {self.args.mib / ours:6.0f} MiB/s, curl {self.args.mib / peer:6.0f} MiB/s, "
-                  f"ours / curl {peer / ours:.2f}")
+              f"{self.args.server}, medians of {self.args.rounds}; memory of our process: {self.peak_kib / 1024:.0f} MiB at most")
+        for operation, peer in (("get", "curl"), ("put", "curl"), ("put", "curl + openssl")):
+            ours, theirs = f"{operation} ours", f"{operation} {peer}"
+            seconds, peer_seconds = statistics.median(times[ours]), statistics.median(times[theirs])
+            print(f"{operation.upper()}: ours {self.args.mib / seconds:5.0f} MiB/s ({statistics.median(cpu[ours]):.2f} s of CPU), "
+                  f"{peer} {self.args.mib / peer_seconds:5.0f} MiB/s ({statistics.median(cpu[theirs]):.2f} s), "
+                  f"ours / {peer} {peer_seconds / seconds:.2f}")
 
 
 def main() -> None:

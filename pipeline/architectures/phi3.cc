@@ -22,6 +22,8 @@ std::vector<BuiltGraph> build_phi3(const BuildContext& context) {
   spec.attention.qkv_name = "qkv_proj";
   spec.mlp.form = FeedForwardSpec::Form::kGatedFused;
   spec.mlp.up_name = "gate_up_proj";
+  // Every Phi-3 has it, and only longrope reads it.
+  config.disregard("original_max_position_embeddings");
   const auto window = config.find_integer("sliding_window");
   read_windows(config, spec, window, [&](std::int64_t) { return window.has_value(); });
   return build_decoder(context, spec);

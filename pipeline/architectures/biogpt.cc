@@ -41,7 +41,7 @@ std::vector<BuiltGraph> build_biogpt(const BuildContext& context) {
   return build_decoder(context, spec);
 }
 
-constexpr std::string_view kIgnoredTensors[] = {"output_projection.weight", "score.weight"};
+constexpr std::string_view kIgnoredTensors[] = {"output_projection.weight", "score.*"};
 
 }  // namespace
 

@@ -70,7 +70,8 @@ Value layer(Walk& walk, const Value& x, std::size_t index) {
                 names.pre_mlp_norm,
                 key);
   }
-  const Value normed = norm(walk, x, names.pre_attention_norm, key);
+  const bool has_norm = walk.spec.layers[index].has_attention_norm;
+  const Value normed = has_norm ? norm(walk, x, names.pre_attention_norm, key) : x;
   const Value attended =
       norm(walk, attention_block(walk, normed, index, key), names.post_attention_norm, key);
   if (walk.spec.residual == Residual::kParallel) {
@@ -118,7 +119,7 @@ Value embed(Walk& walk, std::string_view task) {
   const std::string key = fmt::format("{}{}", walk.base, spec.names.embedding);
   const std::int64_t size = embedding_size(spec);
   const Value words = [&] {
-    const auto scope = walk.g.scope(spec.names.embedding);
+    const auto scope = walk.g.scope(module_path(spec.names.embedding));
     const Value& ids = walk.inputs.input_ids;
     return scaled(walk.g,
                   shares_table(spec, task) ? tied_embedding(walk.g, ids, key, spec.vocab_size, size)
@@ -145,9 +146,11 @@ Value hidden_state(Walk& walk, std::string_view task) {
   return walk.spec.after_layers ? walk.spec.after_layers(g, x, walk.base) : x;
 }
 
-void language_model_head(const Walk& walk, const Value& x) {
+void language_model_head(const Walk& walk, const Value& hidden_state) {
   GraphBuilder& g = walk.g;
   const DecoderSpec& spec = walk.spec;
+  const Value x =
+      spec.before_head ? spec.before_head(g, hidden_state, "text-generation") : hidden_state;
   const auto scope = g.scope(spec.names.head);
   const std::int64_t size = embedding_size(spec);
   const std::string key = spec.is_tied ? fmt::format("{}{}", walk.base, spec.names.embedding)
@@ -165,14 +168,28 @@ void language_model_head(const Walk& walk, const Value& x) {
 }
 
 void sequence_classifier(const Walk& walk, const BuildContext& context, const Value& x) {
-  context.require_head("score.weight");
+  GraphBuilder& g = walk.g;
+  const DecoderSpec& spec = walk.spec;
+  const std::string_view head = spec.names.sequence_classifier;
+  context.require_head(fmt::format("{}.weight", head));
+  const std::string bias = fmt::format("{}.bias", head);
+  if (spec.sequence_classifier_bias == Bias::kNo && g.has_tensor(bias)) {
+    throw Error(ErrorCode::kUnsupportedModel,
+                fmt::format("the checkpoint has {}: its head classifies tokens, not sequences; ask "
+                            "for task token-classification",
+                            bias),
+                bias);
+  }
   const std::int64_t num_labels = context.config.num_labels();
-  const Value pooled =
-      last_token(walk.g, x, walk.inputs, context.config, walk.spec.classified_token);
-  const auto scope = walk.g.scope("score");
-  walk.g.output("logits",
-                dense(walk.g, pooled, "score", embedding_size(walk.spec), num_labels, Bias::kNo),
-                {"batch_size", num_labels});
+  const ModelConfig pooling = spec.text_config.value_or(context.config);
+  Value pooled = last_token(g, x, walk.inputs, pooling, spec.classified_token);
+  if (spec.before_head) {
+    pooled = spec.before_head(g, pooled, "text-classification");
+  }
+  const auto scope = g.scope(head);
+  g.output("logits",
+           dense(g, pooled, head, embedding_size(spec), num_labels, spec.sequence_classifier_bias),
+           {"batch_size", num_labels});
 }
 
 CacheShape cache_shape(const DecoderSpec& spec) {
@@ -192,12 +209,18 @@ CacheShape cache_shape(const DecoderSpec& spec) {
 }
 
 /// The base module's prefix as the checkpoint has it: "model.decoder.", "decoder." or "".
-std::string stored_base(const GraphBuilder& g, const DecoderNames& names) {
+std::string stored_base(const GraphBuilder& g, const DecoderNames& names, std::string_view task) {
+  const auto has_embedding = [&](std::string_view base) {
+    return g.has_tensor(fmt::format("{}{}.weight", base, names.embedding));
+  };
   std::string base = fmt::format("{}.", names.base);
-  while (!base.empty() && !g.has_tensor(fmt::format("{}{}.weight", base, names.embedding))) {
+  while (!base.empty() && !has_embedding(base)) {
     base.erase(0, base.find('.') + 1);
   }
-  return base;
+  constexpr std::string_view kQuestionAnsweringBase = "transformer.";
+  const bool is_renamed =
+      base.empty() && task == "question-answering" && has_embedding(kQuestionAnsweringBase);
+  return is_renamed ? std::string(kQuestionAnsweringBase) : base;
 }
 
 }  // namespace
@@ -211,7 +234,7 @@ std::vector<BuiltGraph> build_decoder(const BuildContext& context, const Decoder
                        task == "text-generation" || task == "feature-extraction"
                            ? spec.position_input
                            : spec.classifier_positions);
-  Walk walk{.g = g, .spec = spec, .inputs = inputs, .base = stored_base(g, spec.names)};
+  Walk walk{.g = g, .spec = spec, .inputs = inputs, .base = stored_base(g, spec.names, task)};
   const Value x = hidden_state(walk, task);
   if (task == "feature-extraction") {
     hidden_state_output(g, x, embedding_size(spec));

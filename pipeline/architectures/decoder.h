@@ -18,13 +18,14 @@ namespace onnxferry {
 /// A norm with an empty name does not exist.
 struct DecoderNames {
   /// Module of embedding and layers; its first parts, or all of it, are absent in a base model's
-  /// checkpoint.
+  /// checkpoint. Most ForQuestionAnswering classes call it "transformer".
   std::string_view base = "model";
   std::string_view embedding = "embed_tokens";
   std::string_view layers = "layers";
   std::string_view final_norm = "norm";
   std::string_view head = "lm_head";
-  std::string_view token_classifier = "score";
+  std::string_view token_classifier = "score";  ///< has a bias
+  std::string_view sequence_classifier = "score";
   std::string_view attention = "self_attn";
   std::string_view mlp = "mlp";  ///< empty: its projections stand directly in the layer
   std::string_view pre_attention_norm = "input_layernorm";
@@ -43,8 +44,9 @@ enum class Residual : std::uint8_t {
 
 /// What differs between the layers of a decoder.
 struct DecoderLayer {
-  std::int64_t window = 0;  ///< keys a query sees, itself included; 0: all
-  int rope = 0;             ///< index into DecoderSpec::ropes, if there are any
+  std::int64_t window = 0;         ///< keys a query sees, itself included; 0: all
+  int rope = 0;                    ///< index into DecoderSpec::ropes, if there are any
+  bool has_attention_norm = true;  ///< names.pre_attention_norm stands in this layer
 };
 inline constexpr int kNoRope = -1;
 
@@ -73,12 +75,15 @@ struct DecoderSpec {
   double logits_softcap = 0.0;  ///< 0: none
   bool is_tied = false;         ///< the head reads the embedding's table
   Bias head_bias = Bias::kNo;
+  Bias sequence_classifier_bias = Bias::kNo;
 
   /// Optimum's decision per model type.
   PositionInput position_input = PositionInput::kYes;
   /// In tasks that never have the input.
   PositionInput classifier_positions = PositionInput::kNo;
   ClassifiedToken classified_token = ClassifiedToken::kLastReal;
+  /// Where pad_token_id stands, if not at config.json's top level.
+  std::optional<ModelConfig> text_config;
   /// Which values ORTModelForCausalLM takes from config.json for the empty past (else num_heads
   /// and hidden_size / num_heads); see CacheShape.
   bool ort_model_reads_key_value_heads = false;
@@ -94,6 +99,8 @@ struct DecoderSpec {
       after_embedding;
   /// Behind the last norm.
   std::function<Value(GraphBuilder&, const Value& x, const std::string& base)> after_layers;
+  /// Between that and the projection of text-generation and text-classification (a dense layer).
+  std::function<Value(GraphBuilder&, const Value& x, std::string_view task)> before_head;
   /// Added to the scores in every layer, [B or 1, num_heads, 1 or S, T] (ALiBi).
   std::function<Value(GraphBuilder&, DecoderInputs&)> attention_bias;
   /// In place of `mlp`; `key` is the layer's mlp module.
@@ -185,6 +192,6 @@ inline constexpr auto kTokenDecoderTasks =
 /// Heads that the task does not use (a tied checkpoint may still store lm_head: transformers
 /// ignores it too), and a buffer of old versions.
 inline constexpr std::string_view kDecoderIgnoredTensors[] = {
-    "lm_head.weight", "score.weight", "*.rotary_emb.inv_freq"};
+    "lm_head.weight", "score.*", "qa_outputs.*", "*.rotary_emb.inv_freq"};
 
 }  // namespace onnxferry

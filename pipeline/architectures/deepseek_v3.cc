@@ -57,13 +57,13 @@ std::vector<BuiltGraph> build_deepseek_v3(const BuildContext& context) {
 }
 
 constexpr std::string_view kIgnoredTensors[] = {
-    "lm_head.weight", "score.weight", "*.rotary_emb.inv_freq", "model.layers.61.*"};
+    "lm_head.weight", "score.*", "*.rotary_emb.inv_freq", "model.layers.61.*"};
 
 }  // namespace
 
 extern const Architecture kDeepseekV3;
 const Architecture kDeepseekV3{.model_type = "deepseek_v3",
-                               .tasks = kDecoderTasks,
+                               .tasks = kTokenDecoderTasks,
                                .ignored_tensors = kIgnoredTensors,
                                .build = build_deepseek_v3};
 

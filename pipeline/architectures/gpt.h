@@ -24,7 +24,11 @@ DecoderSpec read_gpt(const ModelConfig& config, const GptDefaults& defaults);
 DecoderSpec read_gptj(const ModelConfig& config);
 
 /// kDecoderIgnoredTensors and GPT-2's causal mask, which old versions stored.
-inline constexpr std::string_view kGptIgnoredTensors[] = {
-    "lm_head.weight", "score.weight", "*.attn.bias", "*.attn.masked_bias"};
+inline constexpr std::string_view kGptIgnoredTensors[] = {"lm_head.weight",
+                                                          "score.*",
+                                                          "classifier.*",
+                                                          "qa_outputs.*",
+                                                          "*.attn.bias",
+                                                          "*.attn.masked_bias"};
 
 }  // namespace onnxferry

@@ -4,7 +4,8 @@
 // Peculiar: weights are Conv1D's [in, out]; c_attn holds queries, keys and values side by side.
 // scale_attn_by_inverse_layer_idx (Mistral-GPT2) divides scores by the layer's number, too.
 // reorder_and_upcast_attn computes scores in float32. Checkpoints stored
-// without "transformer." are common. Source: transformers/models/gpt2/modeling_gpt2.py.
+// without "transformer." are common. transformers knows gpt-sw3 (AI Sweden 2022) as another name
+// of the type. Source: transformers/models/gpt2/modeling_gpt2.py.
 
 #include "pipeline/architectures/gpt.h"
 
@@ -44,6 +45,12 @@ std::vector<BuiltGraph> build_gpt2(const BuildContext& context) {
 }
 
 }  // namespace
+
+extern const Architecture kGptSw3;
+const Architecture kGptSw3{.model_type = "gpt-sw3",
+                           .tasks = kAllDecoderTasks,
+                           .ignored_tensors = kGptIgnoredTensors,
+                           .build = build_gpt2};
 
 extern const Architecture kGpt2;
 const Architecture kGpt2{.model_type = "gpt2",

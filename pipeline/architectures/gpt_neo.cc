@@ -65,7 +65,7 @@ std::vector<BuiltGraph> build_gpt_neo(const BuildContext& context) {
 }
 
 constexpr std::string_view kIgnoredTensors[] = {
-    "lm_head.weight", "score.weight", "*.attention.bias", "*.attention.masked_bias"};
+    "lm_head.weight", "score.*", "*.attention.bias", "*.attention.masked_bias"};
 
 }  // namespace
 

@@ -54,7 +54,7 @@ std::vector<BuiltGraph> build_gpt_neox(const BuildContext& context) {
 }
 
 constexpr std::string_view kIgnoredTensors[] = {"embed_out.weight",
-                                                "score.weight",
+                                                "score.*",
                                                 "*.attention.bias",
                                                 "*.attention.masked_bias",
                                                 "*.rotary_emb.inv_freq"};

@@ -20,7 +20,7 @@ constexpr std::string_view kTasks[] = {"feature-extraction",
                                        "text-classification",
                                        "question-answering"};
 constexpr std::string_view kIgnoredTensors[] = {
-    "lm_head.*", "score.weight", "*.attn.bias", "*.attn.masked_bias"};
+    "lm_head.*", "score.*", "*.attn.bias", "*.attn.masked_bias"};
 
 }  // namespace
 

@@ -2,7 +2,8 @@
 // attention from Llama 2 70B on. The trunk that most decoders here differ from.
 //
 // Peculiar: attention_bias and mlp_bias add biases everywhere; head_dim need not be hidden_size /
-// num_attention_heads. Source: transformers/models/llama/modeling_llama.py.
+// num_attention_heads. transformers knows code_llama as another name of the type. Source:
+// transformers/models/llama/modeling_llama.py.
 
 #include "pipeline/architectures/decoder.h"
 
@@ -24,9 +25,15 @@ std::vector<BuiltGraph> build_llama(const BuildContext& context) {
 
 }  // namespace
 
+extern const Architecture kCodeLlama;
+const Architecture kCodeLlama{.model_type = "code_llama",
+                              .tasks = kAllDecoderTasks,
+                              .ignored_tensors = kDecoderIgnoredTensors,
+                              .build = build_llama};
+
 extern const Architecture kLlama;
 const Architecture kLlama{.model_type = "llama",
-                          .tasks = kDecoderTasks,
+                          .tasks = kAllDecoderTasks,
                           .ignored_tensors = kDecoderIgnoredTensors,
                           .build = build_llama};
 

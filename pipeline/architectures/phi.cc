@@ -39,8 +39,7 @@ std::vector<BuiltGraph> build_phi(const BuildContext& context) {
   return build_decoder(context, spec);
 }
 
-constexpr std::string_view kIgnoredTensors[] = {
-    "lm_head.*", "score.weight", "*.rotary_emb.inv_freq"};
+constexpr std::string_view kIgnoredTensors[] = {"lm_head.*", "score.*", "*.rotary_emb.inv_freq"};
 
 }  // namespace
 

@@ -96,7 +96,7 @@ std::vector<BuiltGraph> build_phimoe(const BuildContext& context) {
 }
 
 constexpr std::string_view kIgnoredTensors[] = {
-    "lm_head.weight", "lm_head.bias", "score.weight", "*.rotary_emb.inv_freq"};
+    "lm_head.weight", "lm_head.bias", "score.*", "*.rotary_emb.inv_freq"};
 
 }  // namespace
 

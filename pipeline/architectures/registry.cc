@@ -25,15 +25,18 @@ namespace onnxferry {
   X(kBiogpt)                       \
   X(kBloom)                        \
   X(kCamembert)                    \
+  X(kCodeLlama)                    \
   X(kCodegen)                      \
   X(kCohere)                       \
   X(kCohere2)                      \
   X(kConvBert)                     \
+  X(kCtrl)                         \
   X(kData2VecText)                 \
   X(kDeberta)                      \
   X(kDebertaV2)                    \
   X(kDeepseekV2)                   \
   X(kDeepseekV3)                   \
+  X(kDiffLlama)                    \
   X(kDistilBert)                   \
   X(kDots1)                        \
   X(kElectra)                      \
@@ -50,24 +53,30 @@ namespace onnxferry {
   X(kGlm)                          \
   X(kGlm4)                         \
   X(kGlm4Moe)                      \
+  X(kGptSw3)                       \
   X(kGpt2)                         \
   X(kGptBigcode)                   \
   X(kGptNeo)                       \
   X(kGptNeox)                      \
+  X(kGptNeoxJapanese)              \
   X(kGptOss)                       \
   X(kGptj)                         \
   X(kGranite)                      \
   X(kGraniteMoe)                   \
+  X(kGraniteMoeHybrid)             \
   X(kGraniteMoeShared)             \
   X(kHelium)                       \
   X(kHunyuanV1Dense)               \
+  X(kHunyuanV1Moe)                 \
   X(kIBert)                        \
   X(kLlama)                        \
   X(kMegatronBert)                 \
+  X(kMinistral)                    \
   X(kMistral)                      \
   X(kMixtral)                      \
   X(kMobileBert)                   \
   X(kModernBert)                   \
+  X(kModernBertDecoder)            \
   X(kMpnet)                        \
   X(kMpt)                          \
   X(kNemotron)                     \
@@ -75,6 +84,7 @@ namespace onnxferry {
   X(kOlmo2)                        \
   X(kOlmo3)                        \
   X(kOlmoe)                        \
+  X(kOpenAiGpt)                    \
   X(kOpt)                          \
   X(kPersimmon)                    \
   X(kPhi)                          \
@@ -93,6 +103,7 @@ namespace onnxferry {
   X(kSqueezeBert)                  \
   X(kStablelm)                     \
   X(kStarcoder2)                   \
+  X(kVaultGemma)                   \
   X(kXglm)                         \
   X(kXlmRoberta)                   \
   X(kXlmRobertaXl)

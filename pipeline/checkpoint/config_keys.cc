@@ -71,7 +71,7 @@ constexpr std::array kMathKeys = {
 
 // Training, generation, labels and bookkeeping: PretrainedConfig's own attributes and what
 // checkpoints commonly carry. They cannot change a forward pass in eval mode.
-constexpr std::array<std::string_view, 114> kHarmlessKeys = {"_attn_implementation",
+constexpr std::array<std::string_view, 117> kHarmlessKeys = {"_attn_implementation",
                                                              "_attn_implementation_autoset",
                                                              "_commit_hash",
                                                              "_flash_attn_2_enabled",
@@ -90,6 +90,7 @@ constexpr std::array<std::string_view, 114> kHarmlessKeys = {"_attn_implementati
                                                              "cache_dir",
                                                              "chunk_size_feed_forward",
                                                              "classifier_dropout",
+                                                             "cls_token_id",
                                                              "decoder_start_token_id",
                                                              "directionality",
                                                              "diversity_penalty",
@@ -113,6 +114,7 @@ constexpr std::array<std::string_view, 114> kHarmlessKeys = {"_attn_implementati
                                                              "hidden_dropout_prob",
                                                              "id2label",
                                                              "init_std",
+                                                             "initializer_cutoff_factor",
                                                              "initializer_factor",
                                                              "initializer_range",
                                                              "input_jitter_noise",
@@ -125,6 +127,7 @@ constexpr std::array<std::string_view, 114> kHarmlessKeys = {"_attn_implementati
                                                              "max_position_embeddings",
                                                              "max_seq_len",
                                                              "min_length",
+                                                             "mlp_dropout",
                                                              "model_max_length",
                                                              "model_type",
                                                              "n_ctx",

@@ -88,9 +88,9 @@ QueryKeyValue project_separately(GraphBuilder& g,
     return split_heads(g, cut, heads, spec.head_dim);
   };
   QueryKeyValue qkv;
-  qkv.query = project("q_proj", spec.num_heads, spec.query_norm_name);
-  qkv.key = project("k_proj", spec.num_key_value_heads, spec.key_norm_name);
-  qkv.value = project("v_proj", spec.num_key_value_heads, "");
+  qkv.query = project(spec.query_name, spec.num_heads, spec.query_norm_name);
+  qkv.key = project(spec.key_name, spec.num_key_value_heads, spec.key_norm_name);
+  qkv.value = project(spec.value_name, spec.num_key_value_heads, "");
   return qkv;
 }
 

@@ -39,6 +39,7 @@ struct SelfAttentionSpec {
   double clip = 0.0;     ///< projections, normed if kAllHeads, are cut to [-clip, clip]; 0: none
 
   QkvForm form = QkvForm::kSeparate;
+  std::string_view query_name = "q_proj", key_name = "k_proj", value_name = "v_proj";
   std::string_view qkv_name;  ///< of the one matrix, unless kSeparate
   std::string_view output_name = "o_proj";
   Bias qkv_bias = Bias::kNo;

@@ -1,4 +1,5 @@
-// What the fixtures of Llama's family do not reach.
+// What the fixtures of Llama's family and its relatives do not reach: refusals, keys without effect
+// and heads that do not fit the task.
 
 #include <fmt/format.h>
 #include <onnx/onnx_pb.h>
@@ -10,17 +11,155 @@ namespace onnxferry {
 namespace {
 
 using testing::checkpoint_dir;
+using testing::expect_error;
+
+struct Edit {
+  std::string from;
+  std::string to;
+};
+
+/// The graph of a fixture's weights under an edited config.json; "auto" is the class's own task.
+std::string build(const std::string& fixture,
+                  const std::vector<Edit>& edits,
+                  std::string_view task = "auto") {
+  std::string text = testing::read_text(checkpoint_dir(fixture) / "config.json");
+  for (const auto& [from, to] : edits) {
+    const std::size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+  }
+  const ModelConfig config = ModelConfig::parse(text);
+  const WeightFiles tensors = WeightFiles::open(checkpoint_dir(fixture));
+  const Architecture& architecture = find_architecture(config);
+  const auto graphs =
+      architecture.build({config, tensors, resolve_task(task, architecture, config)});
+  check_tensors_consumed(architecture, tensors, graphs);
+  check_config_consumed(config);
+  return print_graph(graphs.front().model);
+}
+
+void refuses(const std::string& fixture, const std::vector<Edit>& edits, std::string_view key) {
+  SCOPED_TRACE(fixture);
+  expect_error(ErrorCode::kUnsupportedModel, fmt::format("config.json: {} is ", key), [&] {
+    build(fixture, edits);
+  });
+}
 
 /// Keys that transformers saves as a matter of course and does not read are no reason to warn.
 TEST(DecoderConfig, UsualConfigsGiveNoWarning) {
-  for (const auto* const fixture :
-       {"llama", "mistral", "qwen2", "qwen3-tied", "phi3", "phi3-longrope", "gemma", "gemma2"}) {
+  for (const auto* const fixture : {"llama",
+                                    "mistral",
+                                    "qwen2",
+                                    "qwen3-tied",
+                                    "phi3",
+                                    "phi3-longrope",
+                                    "gemma",
+                                    "gemma2",
+                                    "granitemoehybrid",
+                                    "hunyuan_v1_moe",
+                                    "ministral",
+                                    "modernbert-decoder",
+                                    "openai-gpt",
+                                    "ctrl",
+                                    "diffllama",
+                                    "gpt_neox_japanese",
+                                    "vaultgemma"}) {
     SCOPED_TRACE(fixture);
     const ModelConfig config = ModelConfig::load(checkpoint_dir(fixture));
     const WeightFiles tensors = WeightFiles::open(checkpoint_dir(fixture));
     find_architecture(config).build({config, tensors, "text-generation"});
     EXPECT_THAT(check_config_consumed(config), ::testing::IsEmpty());
   }
+}
+
+TEST(DecoderHeads, ATokenClassifierIsNoSequenceClassifier) {
+  expect_error(ErrorCode::kUnsupportedModel, "score.bias: its head classifies tokens", [] {
+    build("llama-token-classification", {}, "text-classification");
+  });
+  expect_error(ErrorCode::kUnsupportedModel, "needs the tensor qa_outputs.weight", [] {
+    build("llama-token-classification", {}, "question-answering");
+  });
+}
+
+/// transformers drops a head that the class does not have.
+TEST(DecoderHeads, AHeadMayBeLeftOver) {
+  EXPECT_EQ(build("llama-token-classification", {}, "feature-extraction").find("score"),
+            std::string::npos);
+  EXPECT_EQ(build("gpt2-token-classification", {}, "feature-extraction").find("classifier"),
+            std::string::npos);
+}
+
+TEST(GraniteMoeHybrid, RefusesMambaLayers) {
+  refuses("granitemoehybrid", {{R"("attention",)", R"("mamba",)"}}, "layer_types");
+  refuses("granitemoehybrid", {{R"("layer_types")", R"("other")"}}, "layer_types");
+}
+
+TEST(GraniteMoeHybrid, TurnsOnlyWhereTheConfigSaysRope) {
+  const std::string rope = R"("position_embedding_type": "rope")";
+  EXPECT_NE(build("granitemoehybrid", {}).find("/Cos"), std::string::npos);
+  EXPECT_EQ(
+      build("granitemoehybrid", {{rope, R"("position_embedding_type": "nope")"}}).find("/Cos"),
+      std::string::npos);
+}
+
+TEST(HunyuanMoe, RefusesCountsThatDifferBetweenLayers) {
+  refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4, 3])"}}, "num_experts");
+  refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": 1)"}}, "moe_topk");
+  EXPECT_EQ(build("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4, 4])"}}),
+            build("hunyuan_v1_moe", {}));
+}
+
+TEST(Ministral, NeedsTheSizeOfAHead) {
+  refuses("ministral", {{R"("head_dim": 12)", R"("head_dim": null)"}}, "head_dim");
+}
+
+TEST(OpenAiGpt, KnowsItsActivationsAlone) {
+  refuses("openai-gpt", {{R"("afn": "gelu")", R"("afn": "gelu_pytorch_tanh")"}}, "afn");
+  EXPECT_NE(build("openai-gpt", {{R"("afn": "gelu")", R"("afn": "relu")"}}),
+            build("openai-gpt", {}));
+  EXPECT_NE(build("openai-gpt", {{R"("afn": "gelu")", R"("afn": "swish")"}}),
+            build("openai-gpt", {}));
+}
+
+TEST(OpenAiGpt, HasNoCache) {
+  expect_error(ErrorCode::kUnsupportedModel, "has no task text-generation-with-past", [] {
+    build("openai-gpt", {}, "text-generation-with-past");
+  });
+}
+
+TEST(OpenAiGpt, IgnoresAWidthThatTransformersIgnores) {
+  EXPECT_EQ(build("openai-gpt", {{R"("afn")", R"("n_inner": 7, "afn")"}}), build("openai-gpt", {}));
+}
+
+TEST(Ctrl, NeedsAnEvenSize) {
+  refuses("ctrl", {{R"("n_embd": 32)", R"("n_embd": 33)"}}, "n_embd");
+}
+
+TEST(DiffLlama, NeedsPairsOfKeyHeads) {
+  refuses("diffllama",
+          {{R"("num_key_value_heads": 2)", R"("num_key_value_heads": 1)"}},
+          "num_key_value_heads");
+}
+
+TEST(GptNeoxJapanese, NeedsAFeedForwardBlock) {
+  refuses("gpt_neox_japanese",
+          {{R"("intermediate_multiple_size": 1.5)", R"("intermediate_multiple_size": 0.01)"}},
+          "intermediate_multiple_size");
+}
+
+TEST(ModernBertDecoder, NeedsAWindowWhereALayerSlides) {
+  refuses("modernbert-decoder",
+          {{R"("local_attention": 6)", R"("local_attention": 1)"}},
+          "sliding_window");
+}
+
+TEST(ModernBertDecoder, TurnsAllLayersAlike) {
+  EXPECT_EQ(build("modernbert-decoder",
+                  {{R"("local_rope_theta": 500.0)", R"("local_rope_theta": 10.0)"}}),
+            build("modernbert-decoder", {}));
+  EXPECT_NE(build("modernbert-decoder",
+                  {{R"("global_rope_theta": 1000.0)", R"("global_rope_theta": 10.0)"}}),
+            build("modernbert-decoder", {}));
 }
 
 }  // namespace

@@ -90,8 +90,17 @@ std::vector<BuiltGraph> build_apertus(const BuildContext& context) {
   return build_decoder(context, spec);
 }
 
+// transformers has a ForTokenClassification, but no ForSequenceClassification.
+constexpr std::string_view kTasks[] = {"feature-extraction",
+                                       "feature-extraction-with-past",
+                                       kSentenceSimilarity,
+                                       "text-generation",
+                                       "text-generation-with-past",
+                                       "token-classification"};
+
 constexpr std::string_view kIgnoredTensors[] = {
     "lm_head.weight",
+    "score.*",
     "*.rotary_emb.inv_freq",
     "*.act_fn.*",  // read into constants
 };
@@ -100,7 +109,7 @@ constexpr std::string_view kIgnoredTensors[] = {
 
 extern const Architecture kApertus;
 const Architecture kApertus{.model_type = "apertus",
-                            .tasks = kGenerationTasks,
+                            .tasks = kTasks,
                             .ignored_tensors = kIgnoredTensors,
                             .build = build_apertus};
 

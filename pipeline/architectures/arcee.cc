@@ -26,7 +26,7 @@ std::vector<BuiltGraph> build_arcee(const BuildContext& context) {
 
 extern const Architecture kArcee;
 const Architecture kArcee{.model_type = "arcee",
-                          .tasks = kDecoderTasks,
+                          .tasks = kAllDecoderTasks,
                           .ignored_tensors = kDecoderIgnoredTensors,
                           .build = build_arcee};
 

@@ -39,7 +39,7 @@ std::vector<BuiltGraph> build_exaone4(const BuildContext& context) {
 
 extern const Architecture kExaone4;
 const Architecture kExaone4{.model_type = "exaone4",
-                            .tasks = kDecoderTasks,
+                            .tasks = kAllDecoderTasks,
                             .ignored_tensors = kDecoderIgnoredTensors,
                             .build = build_exaone4};
 

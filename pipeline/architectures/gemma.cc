@@ -52,7 +52,7 @@ void read_gemma2_layers(const ModelConfig& config,
 
 extern const Architecture kGemma;
 const Architecture kGemma{.model_type = "gemma",
-                          .tasks = kDecoderTasks,
+                          .tasks = kTokenDecoderTasks,
                           .ignored_tensors = kDecoderIgnoredTensors,
                           .build = build_gemma};
 

@@ -38,7 +38,7 @@ std::vector<BuiltGraph> build_gemma2(const BuildContext& context) {
 
 extern const Architecture kGemma2;
 const Architecture kGemma2{.model_type = "gemma2",
-                           .tasks = kDecoderTasks,
+                           .tasks = kTokenDecoderTasks,
                            .ignored_tensors = kDecoderIgnoredTensors,
                            .build = build_gemma2};
 

@@ -68,11 +68,15 @@ std::vector<BuiltGraph> build_gemma3(const BuildContext& context) {
   const bool is_old = context.tensors.find("language_model.model.embed_tokens.weight") != nullptr;
   spec.names.base = is_old ? "language_model.model" : "model.language_model";
   spec.names.head = is_old ? "language_model.lm_head" : "lm_head";
+  // Gemma3TextConfig's default, which a saved config leaves out.
+  spec.text_config =
+      text->has("pad_token_id") ? *text : ModelConfig::parse(R"({"pad_token_id": 0})");
   return build_decoder(context, spec);
 }
 
 constexpr std::string_view kOutsideText[] = {"language_model.lm_head.weight",
                                              "lm_head.weight",
+                                             "score.*",
                                              "multi_modal_projector.*",
                                              "model.multi_modal_projector.*",
                                              "vision_tower.*",
@@ -82,7 +86,7 @@ constexpr std::string_view kOutsideText[] = {"language_model.lm_head.weight",
 
 extern const Architecture kGemma3;
 const Architecture kGemma3{.model_type = "gemma3",
-                           .tasks = kGenerationTasks,
+                           .tasks = kDecoderTasks,
                            .ignored_tensors = kOutsideText,
                            .build = build_gemma3};
 

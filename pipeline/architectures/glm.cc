@@ -44,13 +44,13 @@ std::vector<BuiltGraph> build_glm4(const BuildContext& context) {
 
 extern const Architecture kGlm;
 const Architecture kGlm{.model_type = "glm",
-                        .tasks = kDecoderTasks,
+                        .tasks = kTokenDecoderTasks,
                         .ignored_tensors = kDecoderIgnoredTensors,
                         .build = build_glm};
 
 extern const Architecture kGlm4;
 const Architecture kGlm4{.model_type = "glm4",
-                         .tasks = kDecoderTasks,
+                         .tasks = kTokenDecoderTasks,
                          .ignored_tensors = kDecoderIgnoredTensors,
                          .build = build_glm4};
 

@@ -187,7 +187,7 @@ std::vector<BuiltGraph> build_gpt_oss(const BuildContext& context) {
 
 extern const Architecture kGptOss;
 const Architecture kGptOss{.model_type = "gpt_oss",
-                           .tasks = kDecoderTasks,
+                           .tasks = kTokenDecoderTasks,
                            .ignored_tensors = kDecoderIgnoredTensors,
                            .build = build_gpt_oss};
 

@@ -29,7 +29,7 @@ std::vector<BuiltGraph> build_helium(const BuildContext& context) {
 
 extern const Architecture kHelium;
 const Architecture kHelium{.model_type = "helium",
-                           .tasks = kDecoderTasks,
+                           .tasks = kTokenDecoderTasks,
                            .ignored_tensors = kDecoderIgnoredTensors,
                            .build = build_helium};
 

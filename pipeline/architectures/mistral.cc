@@ -26,7 +26,7 @@ std::vector<BuiltGraph> build_mistral(const BuildContext& context) {
 
 extern const Architecture kMistral;
 const Architecture kMistral{.model_type = "mistral",
-                            .tasks = kDecoderTasks,
+                            .tasks = kAllDecoderTasks,
                             .ignored_tensors = kDecoderIgnoredTensors,
                             .build = build_mistral};
 

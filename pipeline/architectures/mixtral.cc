@@ -38,7 +38,7 @@ std::vector<BuiltGraph> build_mixtral(const BuildContext& context) {
 
 extern const Architecture kMixtral;
 const Architecture kMixtral{.model_type = "mixtral",
-                            .tasks = kDecoderTasks,
+                            .tasks = kAllDecoderTasks,
                             .ignored_tensors = kDecoderIgnoredTensors,
                             .build = build_mixtral};
 

@@ -29,7 +29,7 @@ std::vector<BuiltGraph> build_nemotron(const BuildContext& context) {
 
 extern const Architecture kNemotron;
 const Architecture kNemotron{.model_type = "nemotron",
-                             .tasks = kDecoderTasks,
+                             .tasks = kAllDecoderTasks,
                              .ignored_tensors = kDecoderIgnoredTensors,
                              .build = build_nemotron};
 

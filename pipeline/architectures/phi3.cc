@@ -33,7 +33,7 @@ std::vector<BuiltGraph> build_phi3(const BuildContext& context) {
 
 extern const Architecture kPhi3;
 const Architecture kPhi3{.model_type = "phi3",
-                         .tasks = kDecoderTasks,
+                         .tasks = kTokenDecoderTasks,
                          .ignored_tensors = kDecoderIgnoredTensors,
                          .build = build_phi3};
 

@@ -29,7 +29,7 @@ std::vector<BuiltGraph> build_qwen2(const BuildContext& context) {
 
 extern const Architecture kQwen2;
 const Architecture kQwen2{.model_type = "qwen2",
-                          .tasks = kDecoderTasks,
+                          .tasks = kAllDecoderTasks,
                           .ignored_tensors = kDecoderIgnoredTensors,
                           .build = build_qwen2};
 

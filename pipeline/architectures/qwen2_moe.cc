@@ -38,7 +38,7 @@ std::vector<BuiltGraph> build_qwen2_moe(const BuildContext& context) {
 
 extern const Architecture kQwen2Moe;
 const Architecture kQwen2Moe{.model_type = "qwen2_moe",
-                             .tasks = kDecoderTasks,
+                             .tasks = kAllDecoderTasks,
                              .ignored_tensors = kDecoderIgnoredTensors,
                              .build = build_qwen2_moe};
 

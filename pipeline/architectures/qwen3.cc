@@ -29,7 +29,7 @@ std::vector<BuiltGraph> build_qwen3(const BuildContext& context) {
 
 extern const Architecture kQwen3;
 const Architecture kQwen3{.model_type = "qwen3",
-                          .tasks = kDecoderTasks,
+                          .tasks = kAllDecoderTasks,
                           .ignored_tensors = kDecoderIgnoredTensors,
                           .build = build_qwen3};
 

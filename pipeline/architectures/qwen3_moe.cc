@@ -36,7 +36,7 @@ std::vector<BuiltGraph> build_qwen3_moe(const BuildContext& context) {
 
 extern const Architecture kQwen3Moe;
 const Architecture kQwen3Moe{.model_type = "qwen3_moe",
-                             .tasks = kDecoderTasks,
+                             .tasks = kAllDecoderTasks,
                              .ignored_tensors = kDecoderIgnoredTensors,
                              .build = build_qwen3_moe};
 

@@ -31,7 +31,7 @@ std::vector<BuiltGraph> build_seed_oss(const BuildContext& context) {
 
 extern const Architecture kSeedOss;
 const Architecture kSeedOss{.model_type = "seed_oss",
-                            .tasks = kDecoderTasks,
+                            .tasks = kAllDecoderTasks,
                             .ignored_tensors = kDecoderIgnoredTensors,
                             .build = build_seed_oss};
 

@@ -53,7 +53,7 @@ std::vector<BuiltGraph> build_smollm3(const BuildContext& context) {
 
 extern const Architecture kSmolLm3;
 const Architecture kSmolLm3{.model_type = "smollm3",
-                            .tasks = kDecoderTasks,
+                            .tasks = kAllDecoderTasks,
                             .ignored_tensors = kDecoderIgnoredTensors,
                             .build = build_smollm3};
 

@@ -15,6 +15,7 @@ std::vector<BuiltGraph> build_gptj(const BuildContext& context) {
 
 constexpr std::string_view kTasks[] = {"feature-extraction",
                                        "feature-extraction-with-past",
+                                       kSentenceSimilarity,
                                        "text-generation",
                                        "text-generation-with-past",
                                        "text-classification",

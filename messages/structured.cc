@@ -37,7 +37,7 @@ bool decode_base64(const std::string& text, std::string& bytes) {
   EVP_DecodeBlock(reinterpret_cast<unsigned char*>(bytes.data()),
                   reinterpret_cast<const unsigned char*>(text.data()),
                   static_cast<int>(text.size()));
-  bytes.resize(bytes.size() - padding);
+  bytes.erase(bytes.size() - padding);
   return true;
 }
 

@@ -81,7 +81,7 @@ Value known(std::optional<Value> value,
 std::string output_prefix(std::string output) {
   constexpr std::string_view kOnnx = ".onnx";
   if (output.ends_with(kOnnx)) {
-    output.resize(output.size() - kOnnx.size());
+    output.erase(output.size() - kOnnx.size());
     fmt::print(stderr, "note: the result is a directory: {}\n", output);
   }
   if (!output.ends_with('/')) {

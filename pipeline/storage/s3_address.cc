@@ -52,7 +52,7 @@ std::optional<AwsHost> parse_aws_host(std::string_view host) {
 std::string without_default_port(std::string host, std::string_view scheme) {
   const std::string_view port = scheme == "https" ? ":443" : ":80";
   if (host.ends_with(port)) {
-    host.resize(host.size() - port.size());
+    host.erase(host.size() - port.size());
   }
   return host;
 }

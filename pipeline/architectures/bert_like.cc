@@ -45,9 +45,12 @@ Value positions(GraphBuilder& g,
                      config.embedding_size);
   }
   const Value start = g.ints({0});
-  const Value table =
-      g.weight(key + ".weight", {config.max_position_embeddings, config.embedding_size});
-  return g.Slice(table, start, g.Shape(input_ids, 1, 2));  // [S, H]
+  const std::string name = key + ".weight";
+  const std::int64_t count = config.max_position_embeddings;
+  const std::int64_t first = embeddings.first_position;
+  const TensorInfo& table = g.tensor(name, {first + count, config.embedding_size});
+  const Value used = g.initializer(name, cast(rows(view(table), first, count), Dtype::kFloat32));
+  return g.Slice(used, start, g.Shape(input_ids, 1, 2));  // [S, H]
 }
 
 // norm(activation(dense(x))) times the word embeddings or the head's own table
@@ -107,8 +110,10 @@ BertConfig::BertConfig(const BuildContext& context,
   if (hidden_size % num_attention_heads != 0) {
     source.refuse(names.num_attention_heads, fmt::format("it must divide {}", names.hidden_size));
   }
-  if (source.text("position_embedding_type", "absolute") != "absolute") {
-    source.refuse("position_embedding_type", "only absolute position embeddings are implemented");
+  const std::string_view positions = defaults.position_embedding_type;
+  if (source.text("position_embedding_type", "absolute") != positions) {
+    source.refuse("position_embedding_type",
+                  fmt::format("only {} position embeddings are implemented", positions));
   }
   if (source.boolean("is_decoder", false) || source.boolean("add_cross_attention", false)) {
     source.refuse("is_decoder", "an encoder used as a decoder is not implemented");
@@ -128,8 +133,9 @@ Value embedding_sum(GraphBuilder& g,
                     const EncoderInputs& inputs,
                     const BertEmbeddings& embeddings) {
   const std::string key = config.prefix + "embeddings";
-  std::vector<Value> parts = {embedding(
-      g, inputs.input_ids, key + ".word_embeddings", config.vocab_size, config.embedding_size)};
+  const Value words = embedding(
+      g, inputs.input_ids, key + ".word_embeddings", config.vocab_size, config.embedding_size);
+  std::vector<Value> parts = {embeddings.scale_words ? embeddings.scale_words(g, words) : words};
   if (embeddings.has_token_types) {
     parts.push_back(token_types(g, config, inputs, key + ".token_type_embeddings"));
   }
@@ -175,17 +181,26 @@ Value bert_layers(GraphBuilder& g,
                   const BertConfig& config,
                   const EncoderLayerSpec& layer,
                   const Value& x,
-                  const Value& mask) {
+                  const AttentionOfLayer& attention) {
   Value state = x;
   for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
     const std::string name = fmt::format("{}.{}", layer.keys.list, i);
     const std::string key = config.prefix + name;
     const auto scope = g.scope(module_path(name));
-    state = encoder_layer(g, layer, state, key, [&](const Value& input) {
-      return plain_attention(g, layer, input, key, mask);
-    });
+    state = encoder_layer(
+        g, layer, state, key, [&](const Value& input) { return attention(input, key); });
   }
   return state;
+}
+
+Value bert_layers(GraphBuilder& g,
+                  const BertConfig& config,
+                  const EncoderLayerSpec& layer,
+                  const Value& x,
+                  const Value& mask) {
+  return bert_layers(g, config, layer, x, [&](const Value& input, const std::string& key) {
+    return plain_attention(g, layer, input, key, mask);
+  });
 }
 
 Pooling bert_pooling(const BertConfig& config) {

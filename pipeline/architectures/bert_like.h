@@ -19,6 +19,7 @@ struct BertDefaults {
   std::int64_t type_vocab_size = 2;
   double layer_norm_eps = 1e-12;
   std::string_view hidden_act = "gelu";
+  std::string_view position_embedding_type = "absolute";  ///< the only one that is implemented
 };
 
 /// What config.json calls the sizes; here BERT's names.
@@ -44,8 +45,8 @@ struct BertConfig {
   bool ties_word_embeddings;  ///< the masked-LM head shares their table
 
   /// \param base  the base model's attribute in the For… classes ("bert")
-  /// \throws Error{kUnsupportedModel} for a decoder, for other than absolute positions, and for
-  /// sizes that do not fit
+  /// \throws Error{kUnsupportedModel} for a decoder, for other positions than `defaults` names, and
+  /// for sizes that do not fit
   BertConfig(const BuildContext& context,
              std::string_view base,
              const BertDefaults& defaults = {},
@@ -64,12 +65,15 @@ enum class Positions : std::uint8_t {
 /// What BERT's relatives changed about its embeddings.
 struct BertEmbeddings {
   Positions positions = Positions::kAbsolute;
-  std::int64_t padding_id = 0;  ///< kFromIds
-  bool has_token_types = true;  ///< without a graph input for them all types are 0
+  std::int64_t first_position = 0;  ///< kAbsolute: rows of the table before that are not used
+  std::int64_t padding_id = 0;      ///< kFromIds
+  bool has_token_types = true;      ///< without a graph input for them all types are 0
   bool has_norm = true;
   std::string_view
       constant_table;              ///< one more table whose row 0 is added everywhere; may be empty
   std::int64_t constant_rows = 0;  ///< of that table
+  /// Applied to the words before anything is added; may be null.
+  std::function<Value(GraphBuilder&, const Value& words)> scale_words;
 };
 
 /// Words + token types + positions, [B, S, embedding_size]. Opens no scope.
@@ -87,6 +91,14 @@ Value bert_embeddings(GraphBuilder& g,
 /// embeddings_project: embedding_size → hidden_size, where they differ.
 Value project_embeddings(GraphBuilder& g, const BertConfig& config, const Value& x);
 
+/// A layer's input and checkpoint key → its attention's result before the output projection.
+using AttentionOfLayer = std::function<Value(const Value& x, const std::string& key)>;
+/// All layers, with that attention.
+Value bert_layers(GraphBuilder& g,
+                  const BertConfig& config,
+                  const EncoderLayerSpec& layer,
+                  const Value& x,
+                  const AttentionOfLayer& attention);
 /// All layers, with plain attention under `mask`.
 Value bert_layers(GraphBuilder& g,
                   const BertConfig& config,

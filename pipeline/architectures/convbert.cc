@@ -138,20 +138,14 @@ EncoderLayerSpec layer_spec(const ConvBertConfig& config) {
 Value encode(GraphBuilder& g, const ConvBertConfig& config, const EncoderInputs& inputs) {
   const auto scope = g.scope(config.scope);
   const Value embedded = bert_embeddings(g, config, inputs, {.positions = Positions::kAbsolute});
-  Value x = project_embeddings(g, config, embedded);
+  const Value x = project_embeddings(g, config, embedded);
   const Value mask = padding_mask(g, inputs.attention_mask);
   const Value offsets = g.Range(g.int_scalar(0), g.int_scalar(config.kernel), g.int_scalar(1));
   const Value windows = g.Add(position_ranges(g, inputs.input_ids).rows, offsets);
   const EncoderLayerSpec layer = layer_spec(config);
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const std::string name = fmt::format("encoder.layer.{}", i);
-    const std::string key = config.prefix + name;
-    const auto inner = g.scope(module_path(name));
-    x = encoder_layer(g, layer, x, key, [&](const Value& input) {
-      return attention(g, config, input, key, mask, windows);
-    });
-  }
-  return x;
+  return bert_layers(g, config, layer, x, [&](const Value& input, const std::string& key) {
+    return attention(g, config, input, key, mask, windows);
+  });
 }
 
 std::vector<BuiltGraph> build_convbert(const BuildContext& context) {

@@ -86,22 +86,16 @@ Value encode(GraphBuilder& g, const DebertaConfig& config, const EncoderInputs& 
   }
   const auto scope = g.scope(config.scope);
   const Value real = token_mask(g, inputs);
-  Value x = deberta_embeddings(g, config, inputs, real);
+  const Value x = deberta_embeddings(g, config, inputs, real);
   const Value mask = pair_mask(g, real);
   std::optional<Relative> relative;
   if (config.relative_attention) {
     const auto inner = g.scope("encoder");
     relative = relative_positions(g, config, inputs.input_ids);
   }
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const std::string name = fmt::format("encoder.layer.{}", i);
-    const std::string key = config.prefix + name;
-    const auto inner = g.scope(module_path(name));
-    x = encoder_layer(g, config.layer(), x, key, [&](const Value& input) {
-      return attention(g, config, input, key + ".attention.self", mask, relative);
-    });
-  }
-  return x;
+  return bert_layers(g, config, config.layer(), x, [&](const Value& input, const std::string& key) {
+    return attention(g, config, input, key + ".attention.self", mask, relative);
+  });
 }
 
 std::vector<BuiltGraph> build_deberta(const BuildContext& context) {

@@ -35,7 +35,14 @@ EncoderInputs declare_inputs(GraphBuilder& g, const TextEncoder& encoder, const 
   if (encoder.has_token_types) {
     inputs.token_type_ids = g.input("token_type_ids", Dtype::kInt64, dims);
   }
+  if (encoder.has_global_attention) {
+    inputs.global_attention_mask = g.input("global_attention_mask", Dtype::kInt64, dims);
+  }
   return inputs;
+}
+
+std::int64_t width(const TextEncoder& encoder, const Pooling& pooling) {
+  return pooling.size > 0 ? pooling.size : encoder.hidden_size;
 }
 
 // [B, C, S] → [B · C, S], and back for the scores.
@@ -49,11 +56,16 @@ void multiple_choice(GraphBuilder& g, const TextEncoder& encoder) {
   if (inputs.token_type_ids) {
     flat.token_type_ids = g.Reshape(*inputs.token_type_ids, shape);
   }
-  const Value pooled = encoder.choice.build(g, encoder.encode(g, flat), flat);
-  multiple_choice_head(g, pooled, num_choices, encoder.choice.classifier, encoder.hidden_size);
+  if (inputs.global_attention_mask) {
+    flat.global_attention_mask = g.Reshape(*inputs.global_attention_mask, shape);
+  }
+  const Pooling& pooling = encoder.choice;
+  const Value pooled = pooling.build(g, encoder.encode(g, flat), flat);
+  multiple_choice_head(g, pooled, num_choices, pooling.classifier, width(encoder, pooling));
 }
 
-// Token types are no input of this task: all tokens are of the first type.
+// Token types are no input of this task: all tokens are of the first type. Nor is global attention:
+// there is none.
 void sentence_similarity(GraphBuilder& g, const TextEncoder& encoder, const BuildContext& context) {
   const Dims dims = {"batch_size", "sequence_length"};
   EncoderInputs inputs{.input_ids = g.input("input_ids", Dtype::kInt64, dims),
@@ -74,14 +86,17 @@ void single_sequence(GraphBuilder& g, const TextEncoder& encoder, const BuildCon
     hidden_state_output(g, x, hidden_size);
   } else if (context.task == "fill-mask") {
     encoder.masked_lm(g, x, inputs.input_ids);
+  } else if (context.task == "question-answering" && encoder.spans) {
+    encoder.spans(g, x, inputs);
   } else if (context.task == "question-answering") {
     question_answering_head(g, tokens(), encoder.span_classifier, hidden_size);
   } else if (context.task == "token-classification") {
     token_classification_head(g, tokens(), "classifier", hidden_size, context.config.num_labels());
   } else {
-    const Value pooled = encoder.sequence.build(g, x, inputs);
+    const Pooling& pooling = encoder.sequence;
+    const Value pooled = pooling.build(g, x, inputs);
     text_classification_head(
-        g, pooled, encoder.sequence.classifier, hidden_size, context.config.num_labels());
+        g, pooled, pooling.classifier, width(encoder, pooling), context.config.num_labels());
   }
 }
 

@@ -15,7 +15,8 @@ namespace onnxferry {
 /// Graph inputs of a text encoder, each [B, S] int64 (multiple-choice is flattened to it).
 struct EncoderInputs {
   Value input_ids, attention_mask;
-  std::optional<Value> token_type_ids;  ///< where the model takes them
+  std::optional<Value> token_type_ids;         ///< where the model takes them
+  std::optional<Value> global_attention_mask;  ///< likewise
 };
 
 /// What a class computes between its encoder and the linear layer that gives the scores of a whole
@@ -25,6 +26,7 @@ struct Pooling {
   std::function<Value(GraphBuilder&, const Value& hidden_state, const EncoderInputs&)> build;
   std::string tensor;                     ///< without which `build` cannot work; empty: needs none
   std::string classifier = "classifier";  ///< key of the linear layer
+  std::int64_t size = 0;                  ///< of what `build` gives; 0: hidden_size
 };
 
 /// activation(dense(first token)), the most common pooling; reads `<key>.weight` and `<key>.bias`.
@@ -59,6 +61,7 @@ Pooling sequence_summary(const ModelConfig& config,
 struct TextEncoder {
   std::int64_t hidden_size = 0;
   bool has_token_types = false;
+  bool has_global_attention = false;
   /// Inputs → hidden state [B, S, hidden_size].
   std::function<Value(GraphBuilder&, const EncoderInputs&)> encode;
   Pooling sequence;  ///< text-classification
@@ -66,6 +69,8 @@ struct TextEncoder {
   /// Applied to the hidden state before the token and span classifiers; may be null.
   std::function<Value(GraphBuilder&, const Value& hidden_state)> token_transform;
   std::string span_classifier = "qa_outputs";  ///< question-answering's linear layer
+  /// question-answering where it is more than that layer: declares the outputs; may be null.
+  std::function<void(GraphBuilder&, const Value& hidden_state, const EncoderInputs&)> spans;
   /// Hidden state and input_ids → the fill-mask output.
   std::function<void(GraphBuilder&, const Value& hidden_state, const Value& input_ids)> masked_lm;
   std::string masked_lm_tensor;  ///< the tensor without which `masked_lm` cannot be built

@@ -5,12 +5,7 @@
 // neighbouring elements turn together; rotary_value turns the values, too; word embeddings may be
 // narrower than the hidden state. Source: transformers/models/roformer/modeling_roformer.py.
 
-#include <cmath>
-
-#include <fmt/format.h>
-
 #include "pipeline/architectures/bert_like.h"
-#include "pipeline/graph/rotary.h"
 
 namespace onnxferry {
 namespace {
@@ -35,52 +30,18 @@ RotaryTables stored_tables(GraphBuilder& g, const BertConfig& config, const Valu
           .rotary_dim = head_dim};
 }
 
-Value attention(GraphBuilder& g,
-                const BertConfig& config,
-                const Value& x,
-                const std::string& key,
-                const RotaryTables& tables,
-                const Value& mask) {
-  const auto scope = g.scope("attention/self");
-  const std::int64_t size = config.hidden_size;
-  const std::int64_t heads = config.num_attention_heads;
-  const std::int64_t head_dim = size / heads;
-  const auto projected = [&](std::string_view name) {
-    const Value y = project(g, x, key + ".attention.self", name, size, size);
-    return split_heads(g, y, heads, head_dim);
-  };
-  const Value query = rotate(g, projected("query"), head_dim, tables);
-  const Value keys = rotate(g, projected("key"), head_dim, tables);
-  Value values = projected("value");
-  if (config.source.boolean("rotary_value", false)) {
-    values = rotate(g, values, head_dim, tables);
-  }
-  return grouped_attention(g,
-                           query,
-                           keys,
-                           values,
-                           mask,
-                           {.num_heads = heads,
-                            .num_key_value_heads = heads,
-                            .head_dim = head_dim,
-                            .scale = 1 / std::sqrt(static_cast<double>(head_dim))});
-}
-
 Value encode(GraphBuilder& g, const BertConfig& config, const EncoderInputs& inputs) {
   const auto scope = g.scope(config.scope);
   const Value embedded = bert_embeddings(g, config, inputs, {.positions = Positions::kNone});
-  Value x = project_embeddings(g, config, embedded);
+  const Value x = project_embeddings(g, config, embedded);
   const RotaryTables tables = stored_tables(g, config, inputs.input_ids);
   const Value mask = padding_mask(g, inputs.attention_mask);
-  for (std::int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const std::string name = fmt::format("encoder.layer.{}", i);
-    const std::string key = config.prefix + name;
-    const auto inner = g.scope(module_path(name));
-    x = encoder_layer(g, config.layer(), x, key, [&](const Value& input) {
-      return attention(g, config, input, key, tables, mask);
-    });
-  }
-  return x;
+  const Rotated rotated =
+      config.source.boolean("rotary_value", false) ? Rotated::kValuesToo : Rotated::kQueriesAndKeys;
+  const EncoderLayerSpec layer = config.layer();
+  return bert_layers(g, config, layer, x, [&](const Value& input, const std::string& key) {
+    return rotary_attention(g, layer, input, key, mask, tables, rotated);
+  });
 }
 
 std::vector<BuiltGraph> build_roformer(const BuildContext& context) {

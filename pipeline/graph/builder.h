@@ -24,6 +24,7 @@ struct ConvAttributes {
   std::int64_t kernel = 1;
   std::int64_t padding = 0;  ///< zeros at either end
   std::int64_t groups = 1;
+  std::size_t trailing_axes = 0;  ///< of x, which the kernel does not span: it ends in as many 1
 };
 
 enum class KeepDims : std::uint8_t { kNo, kYes };
@@ -123,7 +124,8 @@ class GraphBuilder {
   Value Concat(std::initializer_list<Value> parts, std::int64_t axis) {
     return Concat(std::span(parts.begin(), parts.size()), axis);
   }
-  /// x [B, in, S], weight [out, in / groups, kernel] → [B, out, S]; zeros at both ends, stride 1.
+  /// x [B, in, S, …], weight [out, in / groups, kernel, …] → [B, out, S, …]; zeros at both ends,
+  /// stride 1.
   /// `bias` may be null.
   Value Conv(const Value& x,
              const Value& weight,
@@ -152,6 +154,7 @@ class GraphBuilder {
   Value Mul(const Value& a, const Value& b);
   Value Neg(const Value& x);
   Value Not(const Value& x);
+  Value Or(const Value& a, const Value& b);
   Value Pad(const Value& x, const Value& pads);  ///< with zeros; all starts, then all ends
   Value Pow(const Value& base, const Value& exponent);
   Value Range(const Value& start, const Value& limit, const Value& delta);

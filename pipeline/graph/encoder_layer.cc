@@ -1,5 +1,7 @@
 #include "pipeline/graph/encoder_layer.h"
 
+#include <cmath>
+
 #include <fmt/format.h>
 
 namespace onnxferry {
@@ -63,6 +65,38 @@ Value plain_attention(GraphBuilder& g,
                             .num_key_value_heads = layer.num_attention_heads,
                             .head_dim = size / layer.num_attention_heads,
                             .scale_on = layer.scale_on});
+}
+
+Value rotary_attention(GraphBuilder& g,
+                       const EncoderLayerSpec& layer,
+                       const Value& x,
+                       const std::string& key,
+                       const Value& mask,
+                       const RotaryTables& tables,
+                       Rotated rotated) {
+  const std::int64_t size = layer.hidden_size;
+  const std::int64_t heads = layer.num_attention_heads;
+  const std::int64_t head_dim = size / heads;
+  const std::string module = module_path(parent(layer.keys.query));
+  const auto projected = [&](std::string_view name, bool turns) {
+    const Value y = layer.project(g, x, key, name, size, size);
+    const auto scope = g.scope(module);
+    const Value split = split_heads(g, y, heads, head_dim);
+    return turns ? rotate(g, split, head_dim, tables) : split;
+  };
+  const Value query = projected(layer.keys.query, true);
+  const Value keys = projected(layer.keys.key, true);
+  const Value values = projected(layer.keys.value, rotated == Rotated::kValuesToo);
+  const auto scope = g.scope(module);
+  return grouped_attention(g,
+                           query,
+                           keys,
+                           values,
+                           mask,
+                           {.num_heads = heads,
+                            .num_key_value_heads = heads,
+                            .head_dim = head_dim,
+                            .scale = 1 / std::sqrt(static_cast<double>(head_dim))});
 }
 
 Value encoder_layer(GraphBuilder& g,

@@ -6,6 +6,7 @@
 
 #include "pipeline/graph/attention.h"
 #include "pipeline/graph/layers.h"
+#include "pipeline/graph/rotary.h"
 
 namespace onnxferry {
 
@@ -84,5 +85,17 @@ Value plain_attention(GraphBuilder& g,
                       const Value& x,
                       const std::string& key,
                       const Value& mask);
+
+/// What of a rotary attention turns with the positions.
+enum class Rotated : std::uint8_t { kQueriesAndKeys, kValuesToo };
+
+/// The same with rotary positions.
+Value rotary_attention(GraphBuilder& g,
+                       const EncoderLayerSpec& layer,
+                       const Value& x,
+                       const std::string& key,
+                       const Value& mask,
+                       const RotaryTables& tables,
+                       Rotated rotated = Rotated::kQueriesAndKeys);
 
 }  // namespace onnxferry

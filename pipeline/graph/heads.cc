@@ -25,7 +25,11 @@ void question_answering_head(GraphBuilder& g,
                              std::string_view key,
                              std::int64_t hidden_size) {
   const auto scope = g.scope(key);
-  const auto [start, end] = g.Split(linear(g, hidden_state, key, hidden_size, 2, Bias::kYes), -1);
+  span_outputs(g, linear(g, hidden_state, key, hidden_size, 2, Bias::kYes));
+}
+
+void span_outputs(GraphBuilder& g, const Value& scores) {
+  const auto [start, end] = g.Split(scores, -1);
   const Value last_axis = g.ints({-1});
   g.output("start_logits", g.Squeeze(start, &last_axis), {"batch_size", "sequence_length"});
   g.output("end_logits", g.Squeeze(end, &last_axis), {"batch_size", "sequence_length"});

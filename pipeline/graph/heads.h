@@ -24,6 +24,9 @@ void question_answering_head(GraphBuilder& g,
                              std::string_view key,
                              std::int64_t hidden_size);
 
+/// The two columns of `scores` [B, S, 2] as these outputs.
+void span_outputs(GraphBuilder& g, const Value& scores);
+
 /// text-classification: logits [B, num_labels] = dense(pooled).
 void text_classification_head(GraphBuilder& g,
                               const Value& pooled,

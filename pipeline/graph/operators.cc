@@ -37,10 +37,12 @@ Value GraphBuilder::Conv(const Value& x,
                          const Value& weight,
                          const Value* bias,
                          const ConvAttributes& attributes) {
+  std::vector<std::int64_t> kernel(1 + attributes.trailing_axes, 1);
+  std::vector<std::int64_t> pads(2 * kernel.size(), 0);  // all starts, then all ends
+  kernel.front() = attributes.kernel;
+  pads[0] = pads[kernel.size()] = attributes.padding;
   const std::vector<Attribute> list = {
-      {"group", attributes.groups},
-      {"kernel_shape", std::vector<std::int64_t>{attributes.kernel}},
-      {"pads", std::vector<std::int64_t>{attributes.padding, attributes.padding}}};
+      {"group", attributes.groups}, {"kernel_shape", std::move(kernel)}, {"pads", std::move(pads)}};
   std::vector<const Value*> inputs = {&x, &weight};
   if (bias != nullptr) {
     inputs.push_back(bias);
@@ -127,6 +129,9 @@ Value GraphBuilder::Neg(const Value& x) {
 }
 Value GraphBuilder::Not(const Value& x) {
   return node("Not", {&x}, Dtype::kBool);
+}
+Value GraphBuilder::Or(const Value& a, const Value& b) {
+  return node("Or", {&a, &b}, Dtype::kBool);
 }
 Value GraphBuilder::Pad(const Value& x, const Value& pads) {
   return node("Pad", {&x, &pads}, x.dtype);

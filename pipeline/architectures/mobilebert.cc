@@ -54,16 +54,8 @@ struct MobileBertConfig : BertConfig {
   }
 };
 
-Value norm(GraphBuilder& g,
-           const MobileBertConfig& config,
-           const Value& x,
-           const std::string& key,
-           std::int64_t size,
-           double epsilon) {
-  if (config.normalizes) {
-    return layer_norm(g, x, key, size, epsilon);
-  }
-  return g.Add(g.Mul(x, g.weight(key + ".weight", {size})), g.weight(key + ".bias", {size}));
+Recipe float_tensor(GraphBuilder& g, const std::string& key, const Shape& shape) {
+  return cast(view(g.tensor(key, shape)), Dtype::kFloat32);
 }
 
 /// norm(dense(x) [+ residual]) with the tensors `<key>.dense` and `<key>.LayerNorm`.
@@ -73,17 +65,43 @@ struct Block {
   const Value* residual = nullptr;
   std::optional<double> epsilon;  ///< config.layer_norm_eps
 };
+
+// no_norm is x · n + c: the dense layer takes it in when its weights are written.
+//
+//   (x · W + b + r) · n + c = x · (W · n) + (b · n + c) + r · n
+Value dense_no_norm(GraphBuilder& g, const Value& x, const Block& block) {
+  const std::string dense = block.key + ".dense";
+  const std::string norm = block.key + ".LayerNorm";
+  const Recipe scale = float_tensor(g, norm + ".weight", {block.out});
+  const Recipe weight =
+      cast(transpose(view(g.tensor(dense + ".weight", {block.out, block.in}))), Dtype::kFloat32);
+  const Recipe bias = binary(BinaryOp::kMul, float_tensor(g, dense + ".bias", {block.out}), scale);
+  const Recipe shift = float_tensor(g, norm + ".bias", {block.out});
+  const Value y = [&] {
+    const auto scope = g.scope("dense");
+    const Value product = g.MatMul(
+        x, g.initializer(dense + ".weight_t_scaled", binary(BinaryOp::kMul, weight, scale)));
+    return g.Add(product,
+                 g.initializer(dense + ".bias_scaled", binary(BinaryOp::kAdd, bias, shift)));
+  }();
+  return block.residual == nullptr
+             ? y
+             : g.Add(y, g.Mul(*block.residual, g.weight(norm + ".weight", {block.out})));
+}
+
 Value dense_norm(GraphBuilder& g,
                  const MobileBertConfig& config,
                  const Value& x,
                  const Block& block) {
+  if (!config.normalizes) {
+    return dense_no_norm(g, x, block);
+  }
   const Value y = project(g, x, block.key, "dense", block.in, block.out);
-  return norm(g,
-              config,
-              block.residual == nullptr ? y : g.Add(y, *block.residual),
-              block.key + ".LayerNorm",
-              block.out,
-              block.epsilon.value_or(config.layer_norm_eps));
+  return layer_norm(g,
+                    block.residual == nullptr ? y : g.Add(y, *block.residual),
+                    block.key + ".LayerNorm",
+                    block.out,
+                    block.epsilon.value_or(config.layer_norm_eps));
 }
 
 // The embedding of each token between those of the next and the previous one: [B, S, 3 · size].
@@ -95,33 +113,40 @@ Value trigrams(GraphBuilder& g, const Value& words) {
   return g.Concat({next, words, previous}, 2);
 }
 
-Value embeddings(GraphBuilder& g, const MobileBertConfig& config, const EncoderInputs& inputs) {
-  const auto scope = g.scope("embeddings");
-  const std::string key = config.prefix + "embeddings";
-  Value x = embedding(
-      g, inputs.input_ids, key + ".word_embeddings", config.vocab_size, config.embedding_size);
+// Words as wide as the hidden state.
+Value word_embeddings(GraphBuilder& g,
+                      const MobileBertConfig& config,
+                      const Value& input_ids,
+                      const std::string& key) {
+  Value x =
+      embedding(g, input_ids, key + ".word_embeddings", config.vocab_size, config.embedding_size);
   std::int64_t width = config.embedding_size;
   if (config.trigram_input) {
     x = trigrams(g, x);
     width *= 3;
   }
-  if (config.trigram_input || width != config.hidden_size) {
-    x = project(g, x, key, "embedding_transformation", width, config.hidden_size);
-  }
-  const Value table = g.weight(key + ".position_embeddings.weight",
-                               {config.max_position_embeddings, config.hidden_size});
-  const Value positions = g.Slice(table, g.ints({0}), g.Shape(inputs.input_ids, 1, 2));
-  Value sum = g.Add(x, positions);
+  return config.trigram_input || width != config.hidden_size
+             ? project(g, x, key, "embedding_transformation", width, config.hidden_size)
+             : x;
+}
+
+Value embeddings(GraphBuilder& g, const MobileBertConfig& config, const EncoderInputs& inputs) {
+  const auto scope = g.scope("embeddings");
+  const std::string key = config.prefix + "embeddings";
+  const std::int64_t size = config.hidden_size;
+  const Value x = word_embeddings(g, config, inputs.input_ids, key);
+  const Value table =
+      g.weight(key + ".position_embeddings.weight", {config.max_position_embeddings, size});
+  Value sum = g.Add(x, g.Slice(table, g.ints({0}), g.Shape(inputs.input_ids, 1, 2)));
   if (inputs.token_type_ids) {
     static_cast<void>(config.source.dimension("type_vocab_size", config.type_vocab_size));
-    sum = g.Add(sum,
-                embedding(g,
-                          *inputs.token_type_ids,
-                          key + ".token_type_embeddings",
-                          config.type_vocab_size,
-                          config.hidden_size));
+    const std::string types = key + ".token_type_embeddings";
+    sum = g.Add(sum, embedding(g, *inputs.token_type_ids, types, config.type_vocab_size, size));
   }
-  return norm(g, config, sum, key + ".LayerNorm", config.hidden_size, kDefaultEpsilon);
+  const std::string norm = key + ".LayerNorm";
+  return config.normalizes ? layer_norm(g, sum, norm, size, kDefaultEpsilon)
+                           : g.Add(g.Mul(sum, g.weight(norm + ".weight", {size})),
+                                   g.weight(norm + ".bias", {size}));
 }
 
 // What attention reads, and the residual of its output.

@@ -27,8 +27,8 @@ std::int64_t first_integer(const ModelConfig& config,
 
 VerifyRequest describe_model(const ModelConfig& config, const std::string& task) {
   VerifyRequest request;
-  // GPT-2 and MPT have names of their own; multimodal models nest those of their text part.
-  request.vocab_size = first_integer(config, {"vocab_size", "text_config.vocab_size"});
+  // GPT-2, MPT and XLM have names of their own; multimodal models nest those of their text part.
+  request.vocab_size = first_integer(config, {"n_words", "vocab_size", "text_config.vocab_size"});
   request.max_positions = first_integer(config,
                                         {"max_position_embeddings",
                                          "n_positions",

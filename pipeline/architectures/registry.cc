@@ -22,6 +22,7 @@ namespace onnxferry {
   X(kApertus)                      \
   X(kArcee)                        \
   X(kBert)                         \
+  X(kBigBird)                      \
   X(kBiogpt)                       \
   X(kBloom)                        \
   X(kCamembert)                    \
@@ -43,8 +44,10 @@ namespace onnxferry {
   X(kErnie)                        \
   X(kErnie4_5)                     \
   X(kErnie4_5Moe)                  \
+  X(kEsm)                          \
   X(kExaone4)                      \
   X(kFalcon)                       \
+  X(kFlaubert)                     \
   X(kFlexOlmo)                     \
   X(kGemma)                        \
   X(kGemma2)                       \
@@ -70,6 +73,7 @@ namespace onnxferry {
   X(kHunyuanV1Moe)                 \
   X(kIBert)                        \
   X(kLlama)                        \
+  X(kLongformer)                   \
   X(kMegatronBert)                 \
   X(kMinistral)                    \
   X(kMistral)                      \
@@ -80,6 +84,7 @@ namespace onnxferry {
   X(kMpnet)                        \
   X(kMpt)                          \
   X(kNemotron)                     \
+  X(kNystromformer)                \
   X(kOlmo)                         \
   X(kOlmo2)                        \
   X(kOlmo3)                        \
@@ -100,11 +105,13 @@ namespace onnxferry {
   X(kRoFormer)                     \
   X(kSeedOss)                      \
   X(kSmolLm3)                      \
+  X(kSplinter)                     \
   X(kSqueezeBert)                  \
   X(kStablelm)                     \
   X(kStarcoder2)                   \
   X(kVaultGemma)                   \
   X(kXglm)                         \
+  X(kXlm)                          \
   X(kXlmRoberta)                   \
   X(kXlmRobertaXl)
 
@@ -123,15 +130,17 @@ struct ClassSuffix {
 };
 
 // Which task a transformers class stands for. The first match wins, so "Model" is last.
-constexpr std::array<ClassSuffix, 11> kClassSuffixes = {{
+constexpr std::array<ClassSuffix, 13> kClassSuffixes = {{
     {"ForMaskedLM", "fill-mask"},
     {"ForPreTraining", "fill-mask"},
     {"ForSequenceClassification", "text-classification"},
     {"ForTokenClassification", "token-classification"},
     {"ForQuestionAnswering", "question-answering"},
+    {"ForQuestionAnsweringSimple", "question-answering"},
     {"ForMultipleChoice", "multiple-choice"},
     {"ForCausalLM", "text-generation"},
     {"ForConditionalGeneration", "text-generation"},
+    {"WithLMHeadModel", "fill-mask"},  // XLM and FlauBERT
     {"LMHeadModel", "text-generation"},
     {"ForImageClassification", "image-classification"},
     {"Model", "feature-extraction"},

@@ -276,6 +276,21 @@ std::optional<std::vector<double>> ModelConfig::find_numbers(std::string_view ke
   return value->get<std::vector<double>>();
 }
 
+std::vector<std::int64_t> ModelConfig::integers(std::string_view key, std::size_t count) const {
+  const std::string path = prefix_ + std::string(key);
+  state_->consumed.insert(path);
+  const Json* const value = state_->find(path);
+  std::vector<std::int64_t> result;
+  if (value != nullptr && value->is_array()) {
+    for (const Json& item : *value) {
+      result.push_back(to_integer(path, item));
+    }
+  } else if (value != nullptr) {
+    result.assign(count, to_integer(path, *value));
+  }
+  return result;
+}
+
 std::optional<ModelConfig> ModelConfig::find_object(std::string_view key) const {
   const std::string path = prefix_ + std::string(key);
   const Json* const value = state_->find(path);

@@ -54,6 +54,8 @@ class ModelConfig {
   [[nodiscard]] std::vector<std::string> words(std::string_view key) const;
   [[nodiscard]] std::optional<std::vector<double>> find_numbers(std::string_view key) const;
   [[nodiscard]] std::optional<ModelConfig> find_object(std::string_view key) const;
+  /// A list of integers, or one for `count` equal ones. Empty if absent.
+  [[nodiscard]] std::vector<std::int64_t> integers(std::string_view key, std::size_t count) const;
   /// Count a key, and all below it, as consumed: the architecture knows it and its graph does not
   /// depend on it.
   void disregard(std::string_view key) const;

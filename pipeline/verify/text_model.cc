@@ -82,6 +82,15 @@ std::vector<std::int64_t> positions_of(const Tensor& mask, std::int64_t length) 
   return positions;
 }
 
+// Longformer's global attention: the first of every four tokens has it.
+std::vector<std::int64_t> some_are_global(const Tensor& ids) {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(count_elements(ids.dims)));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<std::int64_t>(i) % ids.dims.back() % 4 == 0 ? 1 : 0;
+  }
+  return values;
+}
+
 ElementType declared_type(const ValueInfo& info) {
   return static_cast<ElementType>(info.type);
 }
@@ -126,7 +135,8 @@ void TextModel::classify_inputs() {
   for (const ValueInfo& input : signature_.inputs) {
     const bool is_past = input.name.starts_with(kPastPrefix);
     const bool is_token_input = input.name == "input_ids" || input.name == "attention_mask" ||
-                                input.name == "token_type_ids" || input.name == "position_ids";
+                                input.name == "token_type_ids" || input.name == "position_ids" ||
+                                input.name == "global_attention_mask";
     const bool fits = is_past ? is_cache_type(input.type) && input.dims.size() == kPastRank
                               : is_token_input && is_integer(input.type) && input.dims.size() >= 2;
     if (!fits) {
@@ -302,6 +312,9 @@ std::vector<Tensor> TextModel::feeds(const Tokens& tokens, const Cache& cache) c
                                      declared_type(input),
                                      tokens.ids.dims,
                                      positions_of(tokens.mask, tokens.length())));
+    } else if (input.name == "global_attention_mask") {
+      inputs.push_back(from_integers(
+          input.name, declared_type(input), tokens.ids.dims, some_are_global(tokens.ids)));
     }
   }
   inputs.insert(inputs.end(), cache.begin(), cache.end());

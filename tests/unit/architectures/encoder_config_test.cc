@@ -110,7 +110,56 @@ INSTANTIATE_TEST_SUITE_P(
              "fill-mask",
              "normalization_type",
              R"("batch_norm")",
-             R"(normalization_type is "batch_norm")"}));
+             R"(normalization_type is "batch_norm")"},
+        Edit{"esm-fill-mask",
+             "fill-mask",
+             "position_embedding_type",
+             R"("relative_key")",
+             R"(position_embedding_type is "relative_key")"},
+        Edit{"esm-fill-mask", "fill-mask", "is_folding_model", "true", "is_folding_model is true"},
+        Edit{"esm-fill-mask", "fill-mask", "is_decoder", "true", "is_decoder is true"},
+        Edit{"nystromformer-fill-mask", "fill-mask", "num_landmarks", "2", "num_landmarks is 2"},
+        Edit{"nystromformer-fill-mask",
+             "fill-mask",
+             "conv_kernel_size",
+             "4",
+             "conv_kernel_size is 4"},
+        Edit{"big_bird-fill-mask",
+             "fill-mask",
+             "attention_type",
+             R"("sparse")",
+             R"(attention_type is "sparse")"},
+        Edit{"big_bird-fill-mask",
+             "fill-mask",
+             "num_random_blocks",
+             "-1",
+             "num_random_blocks is -1"},
+        Edit{"big_bird-fill-mask", "fill-mask", "is_decoder", "true", "is_decoder is true"},
+        Edit{"xlm-fill-mask", "fill-mask", "causal", "true", "causal is true"},
+        Edit{"xlm-fill-mask", "fill-mask", "is_encoder", "false", "is_encoder is false"},
+        Edit{"xlm-fill-mask", "fill-mask", "asm", "true", "asm is true"},
+        Edit{"xlm-fill-mask", "fill-mask", "n_heads", "5", "must divide emb_dim"},
+        Edit{"xlm-text-classification",
+             "text-classification",
+             "summary_type",
+             R"("mean")",
+             R"(summary_type is "mean")"},
+        Edit{"flaubert-text-classification",
+             "text-classification",
+             "summary_activation",
+             R"("tanh")",
+             R"(summary_activation is "tanh")"},
+        Edit{"flaubert-multiple-choice",
+             "multiple-choice",
+             "summary_proj_to_labels",
+             "false",
+             "summary_proj_to_labels is false"},
+        Edit{"longformer-fill-mask", "fill-mask", "attention_window", "5", "attention_window is 5"},
+        Edit{"longformer-fill-mask",
+             "fill-mask",
+             "attention_window",
+             "[4]",
+             "attention_window is [4]"}));
 
 // A key that is read but forgotten would give the same graph.
 class EncoderFlag : public ::testing::TestWithParam<Edit> {};
@@ -161,7 +210,26 @@ INSTANTIATE_TEST_SUITE_P(
         Edit{"ernie-fill-mask", "fill-mask", "use_task_id", "false", ""},
         Edit{"convbert-fill-mask", "fill-mask", "hidden_act", R"("relu")", ""},
         Edit{"mobilebert-fill-mask", "fill-mask", "normalization_type", R"("layer_norm")", ""},
-        Edit{"mobilebert-fill-mask", "fill-mask", "num_feedforward_networks", "1", ""}));
+        Edit{"mobilebert-fill-mask", "fill-mask", "num_feedforward_networks", "1", ""},
+        Edit{"esm-fill-mask", "fill-mask", "token_dropout", "false", ""},
+        Edit{"esm-fill-mask", "fill-mask", "mask_token_id", "6", ""},
+        Edit{
+            "esm-text-classification", "text-classification", "emb_layer_norm_before", "false", ""},
+        Edit{"esm-text-classification", "text-classification", "pad_token_id", "3", ""},
+        Edit{"splinter-question-answering", "question-answering", "question_token_id", "5", ""},
+        Edit{"nystromformer-fill-mask", "fill-mask", "conv_kernel_size", "null", ""},
+        Edit{"big_bird-fill-mask", "fill-mask", "rescale_embeddings", "false", ""},
+        Edit{"big_bird-text-classification",
+             "text-classification",
+             "attention_type",
+             R"("original_full")",
+             ""},
+        Edit{"big_bird-text-classification", "text-classification", "block_size", "3", ""},
+        Edit{"big_bird-text-classification", "text-classification", "num_random_blocks", "2", ""},
+        Edit{"big_bird-question-answering", "question-answering", "sep_token_id", "5", ""},
+        Edit{"xlm-fill-mask", "fill-mask", "gelu_activation", "false", ""},
+        Edit{"flaubert-fill-mask", "fill-mask", "pre_norm", "false", ""},
+        Edit{"longformer-fill-mask", "fill-mask", "attention_window", "2", ""}));
 
 // Keys that transformers does not read for these classes must not matter here either.
 TEST(EncoderConfig, FixedValuesIgnoreTheConfig) {
@@ -174,6 +242,8 @@ TEST(EncoderConfig, FixedValuesIgnoreTheConfig) {
       };
   same("mpnet-fill-mask", "pad_token_id", "3");            // positions count from 1 always
   same("distilbert-fill-mask", "layer_norm_eps", "1e-3");  // 1e-12 always
+  same("esm-fill-mask", "hidden_act", R"("relu")");        // gelu always
+  same("xlm-fill-mask", "pre_norm", "true");               // FlauBERT's
 }
 
 }  // namespace

@@ -174,6 +174,13 @@ TEST(ResolveTask, TellsTheTaskFromTheClass) {
             "fill-mask");
   EXPECT_EQ(task_of("", R"({"model_type": "bert", "architectures": ["BertForMultipleChoice"]})"),
             "multiple-choice");
+  EXPECT_EQ(task_of("", R"({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]})"),
+            "text-generation-with-past");
+  EXPECT_EQ(task_of("", R"({"model_type": "xlm", "architectures": ["XLMWithLMHeadModel"]})"),
+            "fill-mask");
+  EXPECT_EQ(
+      task_of("", R"({"model_type": "xlm", "architectures": ["XLMForQuestionAnsweringSimple"]})"),
+      "question-answering");
 }
 
 TEST(ResolveTask, TakesExplicitTasksAndSynonymsAsTheyAre) {

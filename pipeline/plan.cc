@@ -67,15 +67,15 @@ VerifyRequest verify_request(const Checkpoint& checkpoint,
                              const Architecture& architecture,
                              const std::string& task,
                              const ExportOptions& options) {
-  // Half precision keeps about three digits.
-  constexpr double kFloat16Tolerance = 5e-2;
-  const double tolerance =
-      options.dtype == FloatDtype::kFp16 ? kFloat16Tolerance : architecture.verify_atol;
+  std::optional<double> tolerance;  // in half precision verify's own
+  if (options.dtype == FloatDtype::kFp32) {
+    tolerance = architecture.verify_atol;
+  }
   VerifyRequest request = describe_model(checkpoint.config, task);
   request.level = options.verify;
   request.device = options.device;
-  request.atol = options.verify_atol.value_or(tolerance);
-  request.rtol = options.verify_rtol.value_or(tolerance);
+  request.atol = options.verify_atol ? options.verify_atol : tolerance;
+  request.rtol = options.verify_rtol ? options.verify_rtol : tolerance;
   return request;
 }
 

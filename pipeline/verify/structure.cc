@@ -321,6 +321,10 @@ void run_onnx_checker(const File& file, const onnx::ModelProto& model) {
   }
 }
 
+bool is_half(std::int32_t type) {
+  return type == onnx::TensorProto::FLOAT16 || type == onnx::TensorProto::BFLOAT16;
+}
+
 void check_schemas(const File& file, const onnx::ModelProto& model, CheckedModel& checked) {
   const std::int64_t opset = default_opset(model);
   if (opset <= 0) {
@@ -364,6 +368,7 @@ CheckedModel check_structure(const std::filesystem::path& directory, const std::
   TensorChecker check_tensor(file);
   for_each_tensor(model.graph(), [&](const onnx::TensorProto& tensor) { check_tensor(tensor); });
   for (const onnx::TensorProto& tensor : model.graph().initializer()) {
+    checked.has_half_weights = checked.has_half_weights || is_half(tensor.data_type());
     if (StoredTensor stored = check_tensor(tensor); !stored.file.empty()) {
       checked.stored_tensors.push_back(std::move(stored));
     }

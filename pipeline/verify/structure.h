@@ -46,6 +46,7 @@ struct CheckedModel {
   std::string weightless;                 ///< see weightless.h
   Signature signature;
   std::vector<StoredTensor> stored_tensors;
+  bool has_half_weights = false;   ///< an initializer is FLOAT16 or BFLOAT16
   std::vector<std::string> notes;  ///< checks that were left out, and why
 };
 

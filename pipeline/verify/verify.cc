@@ -12,6 +12,9 @@
 namespace onnxferry {
 namespace {
 
+constexpr double kFloatTolerance = 1e-4;
+constexpr double kHalfTolerance = 5e-2;
+
 SessionFactory& require_runtime(OnnxRuntime* runtime, VerifyLevel level) {
   auto* const factory = dynamic_cast<SessionFactory*>(runtime);
   if (factory == nullptr) {
@@ -39,7 +42,9 @@ void verify_in_session(const CheckedModel& model,
   if (request.level < VerifyLevel::kFull) {
     return;
   }
-  Ledger ledger(text_model.file(), {request.atol, request.rtol});
+  const double tolerance = model.has_half_weights ? kHalfTolerance : kFloatTolerance;
+  Ledger ledger(text_model.file(),
+                {request.atol.value_or(tolerance), request.rtol.value_or(tolerance)});
   check_agreements(text_model, request, ledger, report.notes);
   report.outputs.insert(report.outputs.end(), ledger.checks().begin(), ledger.checks().end());
 }

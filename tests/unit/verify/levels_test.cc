@@ -82,6 +82,25 @@ TEST_F(Levels, HalfPrecisionCachePassesWithItsTolerance) {
   EXPECT_THAT(failure(request), HasSubstr("differ by"));
 }
 
+/// What "… differ by 0.5 at [0, 1], allowed 0.05" allows.
+double allowed_by(const std::string& message) {
+  const std::string word = "allowed ";
+  return std::stod(message.substr(message.find(word) + word.size()));
+}
+
+TEST_F(Levels, WeightsInHalfPrecisionHaveAWiderToleranceByDefault) {
+  const VerifyRequest request = decoder(Flaw::kForgetsPast, VerifyLevel::kFull);
+  EXPECT_LT(allowed_by(failure(request)), 1e-2);
+
+  onnx::ModelProto model = test::toy_decoder(Flaw::kForgetsPast);
+  onnx::TensorProto& weight = *model.mutable_graph()->add_initializer();
+  weight.set_name("half");
+  weight.set_data_type(onnx::TensorProto::FLOAT16);
+  weight.set_raw_data(std::string(2, '\0'));
+  test::save(model, dir_.path() / "model.onnx");
+  EXPECT_GE(allowed_by(failure(request)), 5e-2);
+}
+
 TEST_F(Levels, ReportNamesTheLevelThatWasReached) {
   EXPECT_EQ(test::run_verify(decoder(Flaw::kNone, VerifyLevel::kNone)).level, "none");
   EXPECT_EQ(test::run_verify(decoder(Flaw::kNone, VerifyLevel::kStructure)).level, "structure");

@@ -250,12 +250,13 @@ const Architecture& find_architecture(const ModelConfig& config) {
     known.push_back(architecture->model_type);
   }
   const std::string nearest = nearest_name(model_type, known);
-  throw Error(ErrorCode::kUnsupportedModel,
-              fmt::format("model_type {} has no builder{}; supported: {}",
-                          model_type.empty() ? "(absent)" : model_type,
-                          nearest.empty() ? "" : fmt::format(", nearest is {}", nearest),
-                          fmt::join(known, ", ")),
-              "model_type");
+  throw Error(
+      ErrorCode::kUnsupportedModel,
+      fmt::format("model_type {} has no builder{}; `onnxferry models` lists the {} that have",
+                  model_type.empty() ? "(absent)" : model_type,
+                  nearest.empty() ? "" : fmt::format(", nearest is {}", nearest),
+                  known.size()),
+      "model_type");
 }
 
 std::string resolve_task(std::string_view requested,

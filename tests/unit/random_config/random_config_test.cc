@@ -105,7 +105,9 @@ Json mutated(Json config, std::mt19937& random) {
   const bool keeps_all = random() % 4 == 0;
   static const Json alternatives = Json::parse(kAlternatives);
   for (const auto& [key, values] : alternatives.items()) {
-    if (!keeps_all && random() % 2 == 0 && config.contains(key)) {
+    const bool is_chosen = !keeps_all && random() % 2 == 0 && config.contains(key);
+    // A few keys are a switch in one type and a name in another.
+    if (is_chosen && config[key].is_boolean() == values.front().is_boolean()) {
       config[key] = values[random() % values.size()];
     }
   }

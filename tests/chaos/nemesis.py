@@ -151,7 +151,9 @@ class Nemesis:
 
     def join_and_leave(self):
         worker = self.cluster.add_worker()
-        worker.start()
+        worker.start(ready=False)
+        # A member that was killed while it joined holds up the others until its session ends.
+        worker.wait_ready(timeout=240)
         self._nap(1.0, 3.0)
         worker.stop()
         self.fired["worker joined and left"] += 1

@@ -241,7 +241,12 @@ void Publisher::publish(const std::filesystem::path& directory,
     }
     throw;
   }
-  store_.remove(key(kClaimName), scope);
+  try {
+    store_.remove(key(kClaimName), scope);
+  } catch (...) {
+    withdraw(scope.stage());  // a job that is cancelled now has no next attempt that would do it
+    throw;
+  }
 }
 
 void Publisher::withdraw(Stage stage) noexcept {

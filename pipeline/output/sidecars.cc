@@ -4,11 +4,15 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
+#include <span>
 #include <system_error>
+#include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "pipeline/output/disk_file.h"
 #include "pipeline/output/layout.h"
 #include "pipeline/output/sha256.h"
 #include "pipeline/storage/object_store.h"
@@ -21,6 +25,8 @@ using Json = nlohmann::ordered_json;
 
 // Attributes of GenerationConfig that old config.json files carry. Source:
 // transformers/generation/configuration_utils.py.
+constexpr std::size_t kCopyBytes = std::size_t{1} << 20U;
+
 constexpr std::array<std::string_view, 38> kGenerationKeys = {"bad_words_ids",
                                                               "begin_suppress_tokens",
                                                               "bos_token_id",
@@ -131,17 +137,28 @@ FileReport write_text(const std::filesystem::path& directory,
           .kind = std::move(kind)};
 }
 
+/// Not std::filesystem::copy_file: on a disk that fills up on the way libstdc++ says "Input/output
+/// error".
+void copy_bytes(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const DiskFile source(from, O_RDONLY);
+  DiskFile copy(to, O_WRONLY | O_CREAT | O_TRUNC);
+  std::vector<std::byte> buffer(kCopyBytes);
+  while (const std::size_t count = source.read(buffer)) {
+    copy.write(std::span(buffer).first(count));
+  }
+  copy.set_mode(0644);
+  copy.close();
+}
+
 FileReport copy_one(const std::filesystem::path& from,
                     const std::filesystem::path& directory,
                     const std::string& name) {
-  std::error_code failed;
   const auto to = directory / name;
-  std::filesystem::create_directories(to.parent_path(), failed);
-  if (!failed) {
-    std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing, failed);
-  }
-  if (failed) {
-    throw_write_failed(name, failed);
+  try {
+    std::filesystem::create_directories(to.parent_path());
+    copy_bytes(from, to);
+  } catch (const std::filesystem::filesystem_error& error) {
+    throw_write_failed(name, error.code());
   }
   FileReport report = hash_file(to);
   report.name = name;

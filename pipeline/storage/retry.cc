@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <limits>
 
 #include <curl/curl.h>
 #include <fmt/format.h>
@@ -97,6 +98,14 @@ FailureKind classify_status(int status) {
 bool is_repairable(FailureKind kind) {
   return kind == FailureKind::kClockSkew || kind == FailureKind::kExpiredCredentials ||
          kind == FailureKind::kWrongRegion || kind == FailureKind::kRedirect;
+}
+
+/// How often one request may be repaired for the same reason.
+std::ptrdiff_t most_repairs(FailureKind kind) {
+  if (kind == FailureKind::kRedirect) {
+    return std::numeric_limits<std::ptrdiff_t>::max();  // Exchange::repair counts
+  }
+  return kind == FailureKind::kClockSkew ? 3 : 1;
 }
 
 std::chrono::milliseconds retry_after(const HttpReply& reply) {
@@ -298,9 +307,8 @@ void RetryLoop::handle_failure(Job& job, const HttpReply& reply, StageScope* sco
     throw exchange.failure(reply, "");
   }
   if (is_repairable(kind)) {
-    const bool is_first = kind == FailureKind::kRedirect ||
-                          std::ranges::find(job.repaired, kind) == job.repaired.end();
-    if (!is_first || !exchange.repair(kind, reply)) {
+    const auto repairs = std::ranges::count(job.repaired, kind);
+    if (repairs >= most_repairs(kind) || !exchange.repair(kind, reply)) {
       throw exchange.failure(reply, "");
     }
     job.repaired.push_back(kind);

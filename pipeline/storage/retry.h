@@ -20,7 +20,7 @@ namespace onnxferry {
 enum class FailureKind : std::uint8_t {
   kTransient,           ///< try again, up to RetryPolicy::attempts
   kUnavailable,         ///< nobody answers, or "busy": try again, up to the outage bound
-  kClockSkew,           ///< repair the clock offset, once
+  kClockSkew,           ///< repair the clock offset, three times: clocks are set while we wait
   kExpiredCredentials,  ///< look for new credentials, once
   kWrongRegion,         ///< sign for the right region, once
   kRedirect,            ///< ask elsewhere, as often as Exchange::repair follows

@@ -1,5 +1,6 @@
 #include "pipeline/output/publish.h"
 
+#include <functional>
 #include <map>
 
 #include <gmock/gmock.h>
@@ -19,7 +20,9 @@ class QuietObserver : public StageObserver {
   void stage_finished(const StageTiming& /*timing*/) override {}
   void progress(Stage /*stage*/, std::uint64_t /*done*/, std::uint64_t /*total*/) override {}
   void waiting(Stage /*stage*/, bool /*waiting*/, std::string_view /*reason*/) override {}
-  [[nodiscard]] bool is_cancelled() const override { return false; }
+  [[nodiscard]] bool is_cancelled() const override { return cancelled && cancelled(); }
+
+  std::function<bool()> cancelled;
 };
 
 /// Objects in memory, and what was asked for in which order. What comes in one put_files() may
@@ -69,7 +72,8 @@ class RecordingStore : public ObjectStore {
     objects[key] = bytes;
     return PutResult::kWritten;
   }
-  void remove(const std::string& key, StageScope& /*scope*/) override {
+  void remove(const std::string& key, StageScope& scope) override {
+    scope.check_cancelled();
     steps.push_back({"remove " + key});
     objects.erase(key);
   }
@@ -122,6 +126,13 @@ TEST_F(PublishTest, ConfigComesAfterAllOtherFilesAndTheManifestLast) {
                           ElementsAre("out/SHA256SUMS"),
                           ElementsAre("out/export_manifest.json"),
                           ElementsAre("remove out/.onnxferry-claim")));
+}
+
+TEST_F(PublishTest, JobThatIsCancelledRightAfterItsManifestLeavesNoClaim) {
+  observer_.cancelled = [&] { return store_.objects.contains("out/export_manifest.json"); };
+  EXPECT_THROW(publish(), Error);
+  EXPECT_TRUE(store_.objects.contains("out/export_manifest.json"));
+  EXPECT_FALSE(store_.objects.contains("out/.onnxferry-claim"));
 }
 
 TEST_F(PublishTest, FileThatFailsLeavesNeitherConfigNorManifestNorClaim) {

@@ -112,6 +112,7 @@ TEST_F(Sidecars, AnUnreadableFileFailsTheJob) {
 
 TEST_F(Sidecars, AFullDiskIsNoFaultOfTheSource) {
   write_text(from_.path() / "config.json", "{\"hidden_size\": 8}");
+  write_text(from_.path() / "notes.txt", std::string(100000, 'x'));  // full on the way
   ExportOptions options;
   options.model_id = "org/model";
   // As a full disk would: no file may grow past 10 bytes.
@@ -123,6 +124,8 @@ TEST_F(Sidecars, AFullDiskIsNoFaultOfTheSource) {
   testing::expect_error(ErrorCode::kResourceExhausted, "the disk is full: config.json", [&] {
     copy({"config.json"});
   });
+  testing::expect_error(
+      ErrorCode::kResourceExhausted, "the disk is full: notes.txt", [&] { copy({"notes.txt"}); });
   testing::expect_error(ErrorCode::kResourceExhausted,
                         "the disk is full: export_metadata.json",
                         [&] { write_export_metadata(options, "bert", "fill-mask", to_.path()); });

@@ -330,6 +330,20 @@ TEST_F(S3StoreTest, SkewedClockIsCorrectedByTheServersDate) {
   EXPECT_GT(requests[0].headers.at("x-amz-date"), requests[1].headers.at("x-amz-date"));
 }
 
+TEST_F(S3StoreTest, ClockThatIsSetWhileARequestIsTriedIsCorrectedAgain) {
+  const std::time_t now = std::time(nullptr);
+  ObjectStore& s3 = store([&](const ScriptedRequest&, int number) {
+    ScriptedReply reply =
+        number < 2 ? s3_error(403, "RequestTimeTooSkewed") : ScriptedReply{.body = "x"};
+    reply.headers["Date"] = http_date(number == 0 ? now - 7200 : now);
+    return reply;
+  });
+  EXPECT_EQ(s3.get("k", 10, scope_), "x");
+  const auto requests = server_->requests();
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_LT(requests[1].headers.at("x-amz-date"), requests[2].headers.at("x-amz-date"));
+}
+
 TEST_F(S3StoreTest, ClockThatStaysSkewedIsPermissionDenied) {
   ObjectStore& s3 = store([](const ScriptedRequest&, int) {
     ScriptedReply reply = s3_error(403, "RequestTimeTooSkewed");
@@ -339,7 +353,7 @@ TEST_F(S3StoreTest, ClockThatStaysSkewedIsPermissionDenied) {
   const Error error = error_of([&] { s3.get("k", 10, scope_); });
   EXPECT_EQ(error.code(), ErrorCode::kPermissionDenied);
   EXPECT_THAT(error.message(), HasSubstr("set this machine's clock"));
-  EXPECT_EQ(server_->requests().size(), 2U);
+  EXPECT_EQ(server_->requests().size(), 4U);
 }
 
 TEST_F(S3StoreTest, ExpiredTokenIsRenewedOnceFromItsSource) {

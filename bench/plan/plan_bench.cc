@@ -87,6 +87,9 @@ constexpr std::string_view kOverrides = R"({
                   "topk_method": "greedy", "first_k_dense_replace": 1},
   "dots1": {"n_routed_experts": 128, "num_experts_per_tok": 6, "n_shared_experts": 2, "n_group": 1, "topk_group": 1},
   "glm4_moe": {"head_dim": 128},
+  "hunyuan_v1_moe": {"num_experts": 64, "moe_topk": 8},
+  "longformer": {"attention_window": 512},
+  "ministral": {"head_dim": 128},
   "gpt_oss": {"max_position_embeddings": 131072, "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
                                "original_max_position_embeddings": 4096}}
 })";

@@ -20,7 +20,7 @@ struct NamedRecipe {
 class RecipeTable {
  public:
   RecipeTable() = default;
-  RecipeTable(RecipeTable&&) = default;
+  RecipeTable(RecipeTable&&) = default;  // NOLINT(performance-noexcept-move-constructor): a deque's
   RecipeTable& operator=(RecipeTable&&) = default;
   RecipeTable(const RecipeTable&) = delete;  // the index points into the entries
   RecipeTable& operator=(const RecipeTable&) = delete;

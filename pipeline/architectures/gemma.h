@@ -14,4 +14,7 @@ void read_gemma2_layers(const ModelConfig& config,
                         std::optional<double> attention_softcap,
                         std::optional<double> logits_softcap);
 
+/// All of Gemma 2.
+DecoderSpec read_gemma2(const ModelConfig& config);
+
 }  // namespace onnxferry

@@ -8,10 +8,8 @@
 #include "pipeline/architectures/gemma.h"
 
 namespace onnxferry {
-namespace {
 
-std::vector<BuiltGraph> build_gemma2(const BuildContext& context) {
-  const ModelConfig& config = context.config;
+DecoderSpec read_gemma2(const ModelConfig& config) {
   DecoderSpec spec = read_gemma(config,
                                 {.vocab_size = 256000,
                                  .hidden_size = 2304,
@@ -31,7 +29,13 @@ std::vector<BuiltGraph> build_gemma2(const BuildContext& context) {
       config, spec, config.nullable_integer("sliding_window", 4096), [](std::int64_t layer) {
         return layer % 2 == 0;
       });
-  return build_decoder(context, spec);
+  return spec;
+}
+
+namespace {
+
+std::vector<BuiltGraph> build_gemma2(const BuildContext& context) {
+  return build_decoder(context, read_gemma2(context.config));
 }
 
 }  // namespace

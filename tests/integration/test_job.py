@@ -4,6 +4,7 @@ import hashlib
 import json
 
 from harness.archives import checkpoint, make_archive
+from harness.fake import FAST_GROUP
 from harness.wait import wait_for, wait_for_claim
 from harness.worker import process_lives
 
@@ -108,7 +109,7 @@ def test_the_manifest_is_the_last_object_written(make_worker, proxy, job, send, 
 
 def test_killed_during_the_upload_nothing_half_made_is_visible(make_worker, proxy, job, send, replies):
     source = job.fixture("qwen2")
-    worker = make_worker(endpoint=proxy.endpoint).start()
+    worker = make_worker(FAST_GROUP, endpoint=proxy.endpoint).start()
     proxy.rules([{"match": "^(PUT|POST) .*/model.onnx", "action": "delay", "ms": 4000}])
     send(job.request(source))
     wait_for_claim(proxy)

@@ -24,13 +24,15 @@ struct Log {
   LogFormat format = LogFormat::kText;
 };
 
+/// Never destroyed: at the end of the process, threads of librdkafka may still have something to
+/// say (handles that are left to the end, TeardownLimit).
 Log& instance() {
-  static Log log = [] {
+  static Log& log = *[] {
     auto logger = std::make_shared<spdlog::logger>(
         "onnxferry", std::make_shared<spdlog::sinks::stderr_sink_mt>());
     logger->set_pattern("%v");
     logger->flush_on(spdlog::level::debug);
-    return Log{std::move(logger)};
+    return new Log{std::move(logger)};
   }();
   return log;
 }

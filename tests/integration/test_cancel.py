@@ -162,7 +162,7 @@ def test_a_request_sent_after_the_cancel_runs_also_on_a_restarted_worker(
 ):
     worker = make_worker(flags).start()
     send(fake_request("sleep:60000", starts, request_id="r"))
-    worker.wait_for_child()
+    wait_for(lambda: len(starts) == 1, 30, "the job started")
     cancel("r")
     assert_cancelled(replies(1)[0], "r")
     send(fake_request("ok", starts, request_id="r"))

@@ -124,6 +124,7 @@ void obey(const std::string& directive, int start) {
   } else if (name == "stderr") {
     (void)!::write(STDERR_FILENO, (value + "\n").data(), value.size() + 1);
   } else if (name == "crash" || (name == "crash-until" && start < std::stoi(value))) {
+    (void)std::signal(SIGSEGV, SIG_DFL);  // a sanitizer's handler would report it and exit instead
     (void)std::raise(SIGSEGV);
   } else if (name == "exit") {
     std::_Exit(std::stoi(value));

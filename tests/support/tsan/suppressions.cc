@@ -6,9 +6,16 @@
 // thread of the library. The accesses inside functions of libc that librdkafka itself calls (free,
 // memcpy) are left out; what our code does is looked at in its callbacks too, and the library's
 // locks (c11_threads.cc) still order.
+//
+// ONNX Runtime likewise hands over by atomics what one thread of its pool allocates and another one
+// frees. It calls nothing of ours, so a race with one of its functions in the stack is its own; and
+// its locks, unlike librdkafka's, must not be left out: condition variables use them from
+// libstdc++.
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming): the name asked for
 extern "C" const char* __tsan_default_suppressions();
 
-// NOLINTNEXTLINE(bugprone-reserved-identifier): ThreadSanitizer asks for this name
 extern "C" const char* __tsan_default_suppressions() {
-  return "called_from_lib:librdkafka.so\n";
+  return "called_from_lib:librdkafka.so\n"
+         "race:libonnxruntime.so\n";
 }
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)

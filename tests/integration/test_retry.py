@@ -234,7 +234,7 @@ def test_a_deadline_that_passes_in_the_queue_starts_no_job(retry_worker, send, r
 
 def test_a_result_after_the_deadline_is_none(retry_worker, send, replies, starts):
     # The job does not listen to SIGTERM and ends with a result before it would be killed.
-    send(fake_request("deaf;sleep:5000", starts, expires_at=in_seconds(3)))
+    send(fake_request("stubborn;sleep:5000", starts, expires_at=in_seconds(3)))
     (reply,) = replies(1)
     assert code(reply) == "DEADLINE_EXCEEDED"
     assert "the export itself is complete at s3://bucket/out/" in reply.json()["failure"]["message"]

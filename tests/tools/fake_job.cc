@@ -3,7 +3,6 @@
 //
 //   ok                      a result at once (also for anything unknown)
 //   sleep:MS                runs so long first
-//   deaf                    ignores SIGTERM from here on
 //   wait:MS                 reports the store as unavailable for so long first
 //   progress:N              reports N parts done of N, one each 200 ms
 //   stubborn                ignores SIGTERM from here on
@@ -108,8 +107,6 @@ void obey(const std::string& directive, int start) {
   const std::string value = colon == std::string::npos ? "" : directive.substr(colon + 1);
   if (name == "sleep") {
     sleep_ms(value);
-  } else if (name == "deaf") {
-    (void)std::signal(SIGTERM, SIG_IGN);
   } else if (name == "wait") {
     write_waiting(true);
     sleep_ms(value);

@@ -74,9 +74,9 @@ void masked_lm_output(GraphBuilder& g,
                  transformed,
                  input_ids,
                  {.table_key = table,
-                  .decoder_key = keys.decoder,
+                  .decoder_key = config.shares_columns() ? table : keys.decoder,
                   .bias_key = g.has_tensor(keys.bias) ? keys.bias : copied_bias,
-                  .is_tied = config.ties_word_embeddings},
+                  .is_tied = config.ties_word_embeddings && !config.shares_columns()},
                  config.prediction_size,
                  config.vocab_size);
 }
@@ -103,7 +103,8 @@ BertConfig::BertConfig(const BuildContext& context,
       prediction_size(hidden_size),
       layer_norm_eps(source.number("layer_norm_eps", defaults.layer_norm_eps)),
       activation(read_activation(source, names.activation, defaults.hidden_act)),
-      ties_word_embeddings(source.boolean("tie_word_embeddings", true)) {
+      ties_word_embeddings(source.boolean("tie_word_embeddings", true)),
+      has_masked_lm(context.task == "fill-mask") {
   if (context.tensors.find(prefix + "embeddings.word_embeddings.weight") == nullptr) {
     prefix.clear();
   }
@@ -128,12 +129,18 @@ EncoderLayerSpec BertConfig::layer() const {
           .activation = activation};
 }
 
+bool BertConfig::shares_columns() const {
+  return has_masked_lm && ties_word_embeddings && embedding_size != hidden_size &&
+         prediction_size == embedding_size;
+}
+
 Value embedding_sum(GraphBuilder& g,
                     const BertConfig& config,
                     const EncoderInputs& inputs,
                     const BertEmbeddings& embeddings) {
   const std::string key = config.prefix + "embeddings";
-  const Value words = embedding(
+  const auto lookup = config.shares_columns() ? tied_embedding : embedding;
+  const Value words = lookup(
       g, inputs.input_ids, key + ".word_embeddings", config.vocab_size, config.embedding_size);
   std::vector<Value> parts = {embeddings.scale_words ? embeddings.scale_words(g, words) : words};
   if (embeddings.has_token_types) {

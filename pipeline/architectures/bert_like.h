@@ -43,6 +43,7 @@ struct BertConfig {
   double layer_norm_eps;
   Activation activation;
   bool ties_word_embeddings;  ///< the masked-LM head shares their table
+  bool has_masked_lm;         ///< the task's graph has that head
 
   /// \param base  the base model's attribute in the For… classes ("bert")
   /// \throws Error{kUnsupportedModel} for a decoder, for other positions than `defaults` names, and
@@ -53,6 +54,10 @@ struct BertConfig {
              const BertKeyNames& names = {});
 
   [[nodiscard]] EncoderLayerSpec layer() const;
+  /// The embedding gathers columns of the table as the masked-LM head multiplies with it, [H, V].
+  /// Only where a projection follows the embeddings: before that ONNX Runtime's embedding fusion
+  /// finds nothing, whose Gather must be on the first axis.
+  [[nodiscard]] bool shares_columns() const;
 };
 
 /// Where the position embeddings' rows come from.

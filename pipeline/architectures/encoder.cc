@@ -35,8 +35,12 @@ EncoderInputs declare_inputs(GraphBuilder& g, const TextEncoder& encoder, const 
   if (encoder.has_token_types) {
     inputs.token_type_ids = g.input("token_type_ids", Dtype::kInt64, dims);
   }
-  if (encoder.has_global_attention) {
-    inputs.global_attention_mask = g.input("global_attention_mask", Dtype::kInt64, dims);
+  for (const FurtherInput& further : encoder.further_inputs) {
+    Dims all = dims;
+    if (!further.axis.empty()) {
+      all.emplace_back(further.axis);
+    }
+    inputs.further.push_back(g.input(further.name, Dtype::kInt64, all));
   }
   return inputs;
 }
@@ -56,16 +60,15 @@ void multiple_choice(GraphBuilder& g, const TextEncoder& encoder) {
   if (inputs.token_type_ids) {
     flat.token_type_ids = g.Reshape(*inputs.token_type_ids, shape);
   }
-  if (inputs.global_attention_mask) {
-    flat.global_attention_mask = g.Reshape(*inputs.global_attention_mask, shape);
+  for (const Value& further : inputs.further) {
+    flat.further.push_back(g.Reshape(further, shape));
   }
   const Pooling& pooling = encoder.choice;
   const Value pooled = pooling.build(g, encoder.encode(g, flat), flat);
   multiple_choice_head(g, pooled, num_choices, pooling.classifier, width(encoder, pooling));
 }
 
-// Token types are no input of this task: all tokens are of the first type. Nor is global attention:
-// there is none.
+// Token types are no input of this task: all tokens are of the first type. Nor is anything further.
 void sentence_similarity(GraphBuilder& g, const TextEncoder& encoder, const BuildContext& context) {
   const Dims dims = {"batch_size", "sequence_length"};
   EncoderInputs inputs{.input_ids = g.input("input_ids", Dtype::kInt64, dims),

@@ -12,11 +12,17 @@
 
 namespace onnxferry {
 
-/// Graph inputs of a text encoder, each [B, S] int64 (multiple-choice is flattened to it).
+/// A graph input of one model type, int64 [B, S] or, with an axis, [B, S, axis].
+struct FurtherInput {
+  std::string name;
+  std::string axis = {};  ///< name of a third dimension; empty: there is none
+};
+
+/// Graph inputs of a text encoder, int64 [B, S] (multiple-choice is flattened to it).
 struct EncoderInputs {
   Value input_ids, attention_mask;
-  std::optional<Value> token_type_ids;         ///< where the model takes them
-  std::optional<Value> global_attention_mask;  ///< likewise
+  std::optional<Value> token_type_ids;  ///< where the model takes them
+  std::vector<Value> further;           ///< TextEncoder's; empty in sentence-similarity
 };
 
 /// What a class computes between its encoder and the linear layer that gives the scores of a whole
@@ -61,7 +67,7 @@ Pooling sequence_summary(const ModelConfig& config,
 struct TextEncoder {
   std::int64_t hidden_size = 0;
   bool has_token_types = false;
-  bool has_global_attention = false;
+  std::vector<FurtherInput> further_inputs;  ///< without an axis if it has multiple-choice
   /// Inputs → hidden state [B, S, hidden_size].
   std::function<Value(GraphBuilder&, const EncoderInputs&)> encode;
   Pooling sequence;  ///< text-classification

@@ -42,7 +42,8 @@ std::vector<std::int64_t> read_windows(const BertConfig& config) {
   return windows;
 }
 
-// Who is seen: real tokens near enough, and the global ones. [B, 1, S, S] by window.
+// Who is seen: real tokens near enough, and the global ones, which the one further input marks.
+// [B, 1, S, S] by window.
 std::map<std::int64_t, Value> window_masks(GraphBuilder& g,
                                            const std::vector<std::int64_t>& windows,
                                            const EncoderInputs& inputs) {
@@ -52,8 +53,8 @@ std::map<std::int64_t, Value> window_masks(GraphBuilder& g,
   const Value real = seen_by_row(inputs.attention_mask);
   const PositionRanges positions = position_ranges(g, inputs.input_ids);
   std::optional<Value> global;
-  if (inputs.global_attention_mask) {
-    global = seen_by_row(*inputs.global_attention_mask);
+  if (!inputs.further.empty()) {
+    global = seen_by_row(inputs.further.front());
   }
   std::map<std::int64_t, Value> masks;
   for (const std::int64_t width : windows) {
@@ -81,8 +82,8 @@ Value encode(GraphBuilder& g,
   global.keys = kGlobalKeys;
   const Value real = g.Unsqueeze(g.Cast(inputs.attention_mask, Dtype::kFloat32), {2});  // [B, S, 1]
   std::optional<Value> is_global, seen_by_global;  // [B, S, 1] bool, [B, 1, 1, S]
-  if (inputs.global_attention_mask) {
-    const Value global_and_real = g.Mul(inputs.attention_mask, *inputs.global_attention_mask);
+  if (!inputs.further.empty()) {
+    const Value global_and_real = g.Mul(inputs.attention_mask, inputs.further.front());
     is_global = g.Unsqueeze(g.Cast(global_and_real, Dtype::kBool), {2});
     seen_by_global = padding_mask(g, inputs.attention_mask);
   }
@@ -104,7 +105,7 @@ std::vector<BuiltGraph> build_longformer(const BuildContext& context) {
         return encode(g, config, windows, inputs);
       });
   encoder.has_token_types = true;
-  encoder.has_global_attention = true;
+  encoder.further_inputs = {{.name = "global_attention_mask"}};
   return build_text_encoder(context, encoder);
 }
 

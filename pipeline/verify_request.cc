@@ -23,6 +23,12 @@ std::int64_t first_integer(const ModelConfig& config,
   return 0;
 }
 
+// For sizes of generated inputs: config.json may be anybody's.
+std::int64_t bounded(const ModelConfig& config, std::string_view key, std::int64_t when_absent) {
+  constexpr std::int64_t kLargest = 65536;
+  return std::clamp<std::int64_t>(config.integer(key, when_absent), 1, kLargest);
+}
+
 }  // namespace
 
 VerifyRequest describe_model(const ModelConfig& config, const std::string& task) {
@@ -35,6 +41,9 @@ VerifyRequest describe_model(const ModelConfig& config, const std::string& task)
                                          "max_seq_len",
                                          "text_config.max_position_embeddings"});
   request.type_vocab_size = config.integer("type_vocab_size", 2);
+  request.xpath = {.max_depth = bounded(config, "max_depth", 50),
+                   .tags = bounded(config, "max_xpath_tag_unit_embeddings", 256),
+                   .subscripts = bounded(config, "max_xpath_subs_unit_embeddings", 1024)};
   request.pad_token_id = config.find_integer("pad_token_id");
   request.causal = task.empty() ? config.architecture_class().ends_with("ForCausalLM")
                                 : task.starts_with("text-generation");

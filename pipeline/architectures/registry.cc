@@ -74,6 +74,7 @@ namespace onnxferry {
   X(kIBert)                        \
   X(kLlama)                        \
   X(kLongformer)                   \
+  X(kMarkupLm)                     \
   X(kMegatronBert)                 \
   X(kMinistral)                    \
   X(kMistral)                      \

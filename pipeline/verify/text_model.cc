@@ -91,6 +91,21 @@ std::vector<std::int64_t> some_are_global(const Tensor& ids) {
   return values;
 }
 
+bool is_xpath(std::string_view name) {
+  return name == "xpath_tags_seq" || name == "xpath_subs_seq";
+}
+
+// Ids below `limit`, `depth` for each token: anything that only the token itself decides.
+std::vector<std::int64_t> xpaths_of(const Tensor& ids, std::int64_t depth, std::int64_t limit) {
+  std::vector<std::int64_t> values;
+  for (const std::int64_t id : to_integers(ids)) {
+    for (std::int64_t level = 0; level < depth; ++level) {
+      values.push_back((id * 31 + level * 7) % limit);
+    }
+  }
+  return values;
+}
+
 ElementType declared_type(const ValueInfo& info) {
   return static_cast<ElementType>(info.type);
 }
@@ -136,7 +151,7 @@ void TextModel::classify_inputs() {
     const bool is_past = input.name.starts_with(kPastPrefix);
     const bool is_token_input = input.name == "input_ids" || input.name == "attention_mask" ||
                                 input.name == "token_type_ids" || input.name == "position_ids" ||
-                                input.name == "global_attention_mask";
+                                input.name == "global_attention_mask" || is_xpath(input.name);
     const bool fits = is_past ? is_cache_type(input.type) && input.dims.size() == kPastRank
                               : is_token_input && is_integer(input.type) && input.dims.size() >= 2;
     if (!fits) {
@@ -315,6 +330,13 @@ std::vector<Tensor> TextModel::feeds(const Tokens& tokens, const Cache& cache) c
     } else if (input.name == "global_attention_mask") {
       inputs.push_back(from_integers(
           input.name, declared_type(input), tokens.ids.dims, some_are_global(tokens.ids)));
+    } else if (is_xpath(input.name)) {
+      const VerifyRequest::Xpath& xpath = request_.xpath;
+      const std::int64_t limit = input.name == "xpath_tags_seq" ? xpath.tags : xpath.subscripts;
+      std::vector<std::int64_t> dims = tokens.ids.dims;
+      dims.push_back(xpath.max_depth);
+      inputs.push_back(from_integers(
+          input.name, declared_type(input), dims, xpaths_of(tokens.ids, xpath.max_depth, limit)));
     }
   }
   inputs.insert(inputs.end(), cache.begin(), cache.end());

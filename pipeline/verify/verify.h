@@ -25,6 +25,10 @@ struct VerifyRequest {
   std::int64_t vocab_size = 0;       ///< generated token ids are below it
   std::int64_t max_positions = 0;    ///< generated sequences are no longer; 0: no limit
   std::int64_t type_vocab_size = 2;  ///< generated token_type_ids are below it
+  /// MarkupLM's xpaths: as many units for each token, and what generated ids are below.
+  struct Xpath {
+    std::int64_t max_depth = 50, tags = 256, subscripts = 1024;
+  } xpath;
   /// Fills padded positions and stands nowhere else. Absent: outputs without a sequence dimension
   /// are not compared under padding (the model may look for the padding by its id).
   std::optional<std::int64_t> pad_token_id;

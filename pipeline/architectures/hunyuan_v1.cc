@@ -11,7 +11,6 @@
 #include <cmath>
 
 #include "pipeline/architectures/mixture_layers.h"
-#include "pipeline/error.h"
 
 namespace onnxferry {
 namespace {
@@ -56,28 +55,26 @@ std::vector<BuiltGraph> build_hunyuan_v1_dense(const BuildContext& context) {
 }
 
 /// One number, or a list with one per layer: only the same everywhere is implemented.
-std::int64_t same_in_all_layers(const ModelConfig& config, std::string_view key) {
-  std::vector<double> values;
-  try {
-    return config.dimension(key, 1);
-  } catch (const Error& error) {
-    if (error.code() != ErrorCode::kCorruptCheckpoint) {
-      throw;
-    }
-    values = config.find_numbers(key).value_or(std::vector<double>());  // throws if it is no list
+std::int64_t same_in_all_layers(const ModelConfig& config,
+                                std::string_view key,
+                                std::size_t count) {
+  const auto values = config.dimensions(key, count);
+  if (!values) {
+    return 1;
   }
-  if (values.empty() || values.front() < 1 ||
-      std::ranges::any_of(values, [&](double value) { return value != values.front(); })) {
+  if (values->size() < count ||
+      std::ranges::any_of(*values, [&](std::int64_t value) { return value != values->front(); })) {
     config.refuse(key, "only the same positive number for all layers is implemented");
   }
-  return static_cast<std::int64_t>(values.front());
+  return values->front();
 }
 
 std::vector<BuiltGraph> build_hunyuan_v1_moe(const BuildContext& context) {
   const ModelConfig& config = context.config;
   DecoderSpec spec = read_hunyuan(config);
-  const ExpertCounts counts{.count = same_in_all_layers(config, "num_experts"),
-                            .chosen = same_in_all_layers(config, "moe_topk")};
+  const std::size_t layers = spec.layers.size();
+  const ExpertCounts counts{.count = same_in_all_layers(config, "num_experts", layers),
+                            .chosen = same_in_all_layers(config, "moe_topk", layers)};
   if (counts.chosen > counts.count) {
     config.refuse("moe_topk", "it must not be larger than num_experts");
   }

@@ -107,6 +107,10 @@ double to_number(const std::string& path, const Json& value) {
   return value.get<double>();
 }
 
+bool is_dimension(std::int64_t value) {
+  return value >= 1 && value <= kMaxDimension;
+}
+
 bool is_neutral(const Json& value) {
   return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
          ((value.is_object() || value.is_array()) && value.empty());
@@ -360,10 +364,19 @@ std::int64_t ModelConfig::num_labels() const {
 
 std::int64_t ModelConfig::dimension(std::string_view key) const {
   const std::int64_t value = integer(key);
-  if (value < 1 || value > kMaxDimension) {
+  if (!is_dimension(value)) {
     refuse(key, "expected a positive size");
   }
   return value;
+}
+
+std::optional<std::vector<std::int64_t>> ModelConfig::dimensions(std::string_view key,
+                                                                 std::size_t count) const {
+  auto values = integers(key, count);
+  if (!std::ranges::all_of(values, is_dimension)) {
+    refuse(key, "expected positive sizes");
+  }
+  return has(key) ? std::optional(std::move(values)) : std::nullopt;
 }
 
 std::int64_t ModelConfig::dimension(std::string_view key, std::int64_t when_absent) const {

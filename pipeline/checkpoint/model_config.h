@@ -56,6 +56,10 @@ class ModelConfig {
   [[nodiscard]] std::optional<ModelConfig> find_object(std::string_view key) const;
   /// A list of integers, or one for `count` equal ones. Empty if absent.
   [[nodiscard]] std::vector<std::int64_t> integers(std::string_view key, std::size_t count) const;
+  /// The same for what `dimension` reads; nullopt if absent. \throws Error{kUnsupportedModel} if
+  /// one is no positive size
+  [[nodiscard]] std::optional<std::vector<std::int64_t>> dimensions(std::string_view key,
+                                                                    std::size_t count) const;
   /// Count a key, and all below it, as consumed: the architecture knows it and its graph does not
   /// depend on it.
   void disregard(std::string_view key) const;

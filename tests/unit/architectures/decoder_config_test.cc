@@ -104,6 +104,8 @@ TEST(GraniteMoeHybrid, TurnsOnlyWhereTheConfigSaysRope) {
 
 TEST(HunyuanMoe, RefusesCountsThatDifferBetweenLayers) {
   refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4, 3])"}}, "num_experts");
+  refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4])"}}, "num_experts");
+  refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [0, 0])"}}, "num_experts");
   refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": 1)"}}, "moe_topk");
   EXPECT_EQ(build("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4, 4])"}}),
             build("hunyuan_v1_moe", {}));

@@ -7,6 +7,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using testing::expect_error;
+using ::testing::Optional;
 
 TEST(ModelConfig, NullIsAbsent) {
   const auto config = ModelConfig::parse(R"({"sliding_window": null, "hidden_size": 8})");
@@ -42,6 +43,22 @@ TEST(ModelConfig, RefusesSizesThatAreNoSizes) {
       static_cast<void>(ModelConfig::parse(text).dimension("n"));
     });
   }
+}
+
+TEST(ModelConfig, ReadsOneSizeOrAListOfThem) {
+  const auto config = ModelConfig::parse(
+      R"({"one": 4, "list": [1, 2.0, 3], "none": null, "empty": [], "bad": [4, 0], "text": [4, "a"]})");
+  EXPECT_THAT(config.dimensions("one", 2), Optional(ElementsAre(4, 4)));
+  EXPECT_THAT(config.dimensions("list", 2), Optional(ElementsAre(1, 2, 3)));
+  EXPECT_EQ(config.dimensions("none", 2), std::nullopt);
+  EXPECT_EQ(config.dimensions("other", 2), std::nullopt);
+  EXPECT_THAT(config.dimensions("empty", 2), Optional(ElementsAre()));
+  expect_error(ErrorCode::kUnsupportedModel, "bad is [4,0]; expected positive sizes", [&] {
+    static_cast<void>(config.dimensions("bad", 2));
+  });
+  expect_error(ErrorCode::kCorruptCheckpoint, "text is \"a\", expected an integer", [&] {
+    static_cast<void>(config.dimensions("text", 2));
+  });
 }
 
 TEST(ModelConfig, RefusesWhatIsNotAnObject) {

@@ -25,6 +25,7 @@ std::vector<BuiltGraph> build_biogpt(const BuildContext& context) {
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.classifier_positions = PositionInput::kFromMask;
   spec.classified_token = ClassifiedToken::kAtCount;
+  spec.pad_token_id = 1;
   use_fairseq_layers(config,
                      spec,
                      {.num_layers = config.dimension("num_hidden_layers", 24),

@@ -167,6 +167,19 @@ void language_model_head(const Walk& walk, const Value& hidden_state) {
   g.output("logits", logits, {"batch_size", "sequence_length", spec.vocab_size});
 }
 
+/// Padding in input_ids tells which token is the last. null is a choice, for rows of one length.
+std::int64_t pad_token_id(const DecoderSpec& spec, const ModelConfig& config) {
+  constexpr std::string_view kKey = "pad_token_id";
+  const auto found = config.find_integer(kKey);
+  const auto id = found || config.is_null(kKey) ? found : spec.pad_token_id;
+  if (!id) {
+    config.refuse(
+        kKey,
+        "classification of batches needs it; add the tokenizer's pad token id to config.json");
+  }
+  return *id;
+}
+
 void sequence_classifier(const Walk& walk, const BuildContext& context, const Value& x) {
   GraphBuilder& g = walk.g;
   const DecoderSpec& spec = walk.spec;
@@ -181,8 +194,8 @@ void sequence_classifier(const Walk& walk, const BuildContext& context, const Va
                 bias);
   }
   const std::int64_t num_labels = context.config.num_labels();
-  const ModelConfig pooling = spec.text_config.value_or(context.config);
-  Value pooled = last_token(g, x, walk.inputs, pooling, spec.classified_token);
+  const std::int64_t pad = pad_token_id(spec, spec.text_config.value_or(context.config));
+  Value pooled = last_token(g, x, walk.inputs, pad, spec.classified_token);
   if (spec.before_head) {
     pooled = spec.before_head(g, pooled, "text-classification");
   }

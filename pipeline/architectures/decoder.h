@@ -82,6 +82,8 @@ struct DecoderSpec {
   /// In tasks that never have the input.
   PositionInput classifier_positions = PositionInput::kNo;
   ClassifiedToken classified_token = ClassifiedToken::kLastReal;
+  /// The config class's own, for a config.json without the key.
+  std::optional<std::int64_t> pad_token_id;
   /// Where pad_token_id stands, if not at config.json's top level.
   std::optional<ModelConfig> text_config;
   /// Which values ORTModelForCausalLM takes from config.json for the empty past (else num_heads
@@ -123,6 +125,7 @@ struct LlamaDefaults {
   std::string_view hidden_act = "silu";  ///< empty: the architecture reads its own key
   bool tie_word_embeddings = false;
   double partial_rotary_factor = 1.0;
+  std::optional<std::int64_t> pad_token_id = {};
 };
 
 /// A Llama: pre-norm RMS layers, separate projections without biases, gated feed-forward, one rope,

@@ -27,6 +27,7 @@ DecoderSpec read_llama(const ModelConfig& config, const LlamaDefaults& defaults)
   spec.hidden_size = config.dimension("hidden_size", defaults.hidden_size);
   spec.norm.epsilon = config.number("rms_norm_eps", defaults.rms_norm_eps);
   spec.is_tied = config.boolean("tie_word_embeddings", defaults.tie_word_embeddings);
+  spec.pad_token_id = defaults.pad_token_id;
   spec.layers = plain_layers(config.dimension("num_hidden_layers", defaults.num_hidden_layers));
 
   SelfAttentionSpec& attention = spec.attention;

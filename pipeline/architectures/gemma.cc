@@ -35,6 +35,7 @@ DecoderSpec read_gemma(const ModelConfig& config, const LlamaDefaults& defaults)
   spec.attention.qk_norm_spec = spec.norm;
   spec.embedding_multiplier = std::sqrt(static_cast<double>(spec.hidden_size));
   spec.position_input = PositionInput::kNo;
+  spec.pad_token_id = 0;
   return spec;
 }
 

@@ -68,9 +68,7 @@ std::vector<BuiltGraph> build_gemma3(const BuildContext& context) {
   const bool is_old = context.tensors.find("language_model.model.embed_tokens.weight") != nullptr;
   spec.names.base = is_old ? "language_model.model" : "model.language_model";
   spec.names.head = is_old ? "language_model.lm_head" : "lm_head";
-  // Gemma3TextConfig's default, which a saved config leaves out.
-  spec.text_config =
-      text->has("pad_token_id") ? *text : ModelConfig::parse(R"({"pad_token_id": 0})");
+  spec.text_config = *text;
   return build_decoder(context, spec);
 }
 

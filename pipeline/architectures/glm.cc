@@ -19,7 +19,8 @@ DecoderSpec read_glm(const ModelConfig& config) {
                                  .num_key_value_heads = 2,
                                  .head_dim = 128,
                                  .rms_norm_eps = 1.5625e-7,
-                                 .partial_rotary_factor = 0.5});
+                                 .partial_rotary_factor = 0.5,
+                                 .pad_token_id = 151329});
   spec.attention.qkv_bias = config.boolean("attention_bias", true) ? Bias::kYes : Bias::kNo;
   spec.rotary_layout = RotaryLayout::kPairs;
   spec.mlp.form = FeedForwardSpec::Form::kGatedFused;

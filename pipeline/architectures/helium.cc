@@ -17,7 +17,8 @@ std::vector<BuiltGraph> build_helium(const BuildContext& context) {
                                  .num_key_value_heads = 20,
                                  .head_dim = 128,
                                  .rms_norm_eps = 1e-8,
-                                 .rope_theta = 1e5});
+                                 .rope_theta = 1e5,
+                                 .pad_token_id = 3});
   read_biases(config, spec);
   spec.attention.output_bias = Bias::kNo;
   spec.rotary_layout = RotaryLayout::kPairs;

@@ -40,7 +40,8 @@ DecoderSpec read_hunyuan(const ModelConfig& config) {
                                  .intermediate_size = 11008,
                                  .num_hidden_layers = 32,
                                  .num_attention_heads = 32,
-                                 .rms_norm_eps = 1e-5});
+                                 .rms_norm_eps = 1e-5,
+                                 .pad_token_id = 0});
   read_biases(config, spec);
   spec.attention.qk_norm = QkNorm::kPerHead;
   spec.attention.query_norm_name = "query_layernorm";

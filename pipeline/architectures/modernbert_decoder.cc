@@ -71,6 +71,7 @@ std::vector<BuiltGraph> build_modernbert_decoder(const BuildContext& context) {
                config.number("norm_eps", 1e-5)};
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.head_bias = read_bias(config, "decoder_bias", true);
+  spec.pad_token_id = 50283;
   read_attention(config, spec);
   spec.mlp = {.form = FeedForwardSpec::Form::kGatedFused,
               .hidden_size = spec.hidden_size,

@@ -43,6 +43,7 @@ std::vector<BuiltGraph> build_opt(const BuildContext& context) {
   spec.is_tied = config.boolean("tie_word_embeddings", true);
   spec.residual = has_norms_before ? Residual::kSequential : Residual::kNormAfter;
   spec.classifier_positions = PositionInput::kFromMask;
+  spec.pad_token_id = 1;
   use_fairseq_layers(config,
                      spec,
                      {.num_layers = config.dimension("num_hidden_layers", 12),

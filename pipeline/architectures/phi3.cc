@@ -17,7 +17,8 @@ std::vector<BuiltGraph> build_phi3(const BuildContext& context) {
                                  .intermediate_size = 8192,
                                  .num_hidden_layers = 32,
                                  .num_attention_heads = 32,
-                                 .rms_norm_eps = 1e-5});
+                                 .rms_norm_eps = 1e-5,
+                                 .pad_token_id = 32000});
   spec.attention.form = QkvForm::kStacked;
   spec.attention.qkv_name = "qkv_proj";
   spec.mlp.form = FeedForwardSpec::Form::kGatedFused;

@@ -16,7 +16,8 @@ std::vector<BuiltGraph> build_seed_oss(const BuildContext& context) {
                                  .num_hidden_layers = 64,
                                  .num_attention_heads = 80,
                                  .num_key_value_heads = 8,
-                                 .head_dim = 128});
+                                 .head_dim = 128,
+                                 .pad_token_id = 1});
   const auto bias = [&](std::string_view key, bool when_absent) {
     return config.boolean(key, when_absent) ? Bias::kYes : Bias::kNo;
   };

@@ -34,7 +34,8 @@ std::vector<BuiltGraph> build_smollm3(const BuildContext& context) {
                                  .num_attention_heads = 16,
                                  .num_key_value_heads = 4,
                                  .rope_theta = 2e6,
-                                 .tie_word_embeddings = true});
+                                 .tie_word_embeddings = true,
+                                 .pad_token_id = 128004});
   read_biases(config, spec);
   const auto has_rope = rope_layers(config, spec.layers.size());
   for (std::size_t i = 0; i < has_rope.size(); ++i) {

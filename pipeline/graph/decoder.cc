@@ -95,15 +95,10 @@ void DecoderInputs::declare_cache_outputs() {
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config,
+                 std::int64_t pad_token_id,
                  ClassifiedToken token) {
-  const auto pad = config.find_integer("pad_token_id");
-  if (!pad) {
-    config.refuse(
-        "pad_token_id",
-        "classification of batches needs it; add the tokenizer's pad token id to config.json");
-  }
-  const Value is_real = g.Cast(g.Not(g.Equal(inputs.input_ids, g.int_scalar(*pad))), Dtype::kInt64);
+  const Value is_real =
+      g.Cast(g.Not(g.Equal(inputs.input_ids, g.int_scalar(pad_token_id))), Dtype::kInt64);
   if (token == ClassifiedToken::kAtCount) {
     // The running count's last entry; ReduceMean is for floats and ReduceSum differs by opset.
     constexpr std::int64_t kEnd = std::numeric_limits<std::int64_t>::max();

@@ -71,12 +71,11 @@ enum class ClassifiedToken : std::uint8_t {
 };
 
 /// The hidden state of each row's classified token. hidden_state [B, S, H] → [B, H].
-/// \throws Error{kUnsupportedModel} when the config has no pad_token_id: batches could not be
-/// pooled Source: GenericForSequenceClassification in transformers/modeling_layers.py.
+/// Source: GenericForSequenceClassification in transformers/modeling_layers.py.
 Value last_token(GraphBuilder& g,
                  const Value& hidden_state,
                  const DecoderInputs& inputs,
-                 const ModelConfig& config,
+                 std::int64_t pad_token_id,
                  ClassifiedToken token = ClassifiedToken::kLastReal);
 
 }  // namespace onnxferry

@@ -81,6 +81,42 @@ TEST(DecoderHeads, ATokenClassifierIsNoSequenceClassifier) {
   });
 }
 
+/// A saved config leaves out what its class has as a default. The fixtures' own id is 0 or 1.
+TEST(DecoderHeads, TheClassKnowsWhatPadsASequence) {
+  const std::pair<const char*, int> defaults[] = {{"biogpt", 1},
+                                                  {"gemma", 0},
+                                                  {"gemma2", 0},
+                                                  {"gemma3_text", 0},
+                                                  {"glm", 151329},
+                                                  {"glm4", 151329},
+                                                  {"helium", 3},
+                                                  {"hunyuan_v1_dense", 0},
+                                                  {"hunyuan_v1_moe", 0},
+                                                  {"modernbert-decoder", 50283},
+                                                  {"opt", 1},
+                                                  {"phi3", 32000},
+                                                  {"seed_oss", 1},
+                                                  {"smollm3", 128004}};
+  for (const auto& [model_type, id] : defaults) {
+    SCOPED_TRACE(model_type);
+    const std::string fixture = fmt::format("{}-text-classification", model_type);
+    const std::string own = std::string_view(model_type) == "opt" ? "1" : "0";
+    const std::string key = fmt::format(R"("pad_token_id": {},)", own);
+    EXPECT_EQ(build(fixture, {{key, ""}}),
+              build(fixture, {{key, fmt::format(R"("pad_token_id": {},)", id)}}));
+    refuses(fixture, {{key, R"("pad_token_id": null,)"}}, "pad_token_id");
+  }
+}
+
+TEST(DecoderHeads, WithoutPaddingBatchesCannotBeClassified) {
+  for (const auto* const fixture : {"gpt2-text-classification",
+                                    "mistral-text-classification",
+                                    "phimoe-text-classification",
+                                    "qwen3-text-classification"}) {
+    refuses(fixture, {{R"("pad_token_id": 0,)", ""}}, "pad_token_id");
+  }
+}
+
 /// transformers drops a head that the class does not have.
 TEST(DecoderHeads, AHeadMayBeLeftOver) {
   EXPECT_EQ(build("llama-token-classification", {}, "feature-extraction").find("score"),

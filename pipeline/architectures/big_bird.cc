@@ -141,9 +141,11 @@ void spans(GraphBuilder& g,
   const Value sum = g.Add(project(g, widened, key, "output.dense", wide, size), x);
   const Value y = layer_norm(g, sum, key + ".output.LayerNorm", size, config.layer_norm_eps);
   const Value is_later = g.Greater(position_ranges(g, input_ids).columns, g.int_scalar(0));
+  const Value scores = project(g, y, key, "qa_outputs", size, 2);
+  const auto keep = g.float32_scope("");  // half precision has no 1e6
   const Value penalty =
       g.Where(g.And(is_question, is_later), g.float_scalar(1e6F), g.float_scalar(0.0F));
-  span_outputs(g, g.Sub(project(g, y, key, "qa_outputs", size, 2), g.Unsqueeze(penalty, {2})));
+  span_outputs(g, g.Sub(scores, g.Unsqueeze(penalty, {2})));
 }
 
 std::vector<BuiltGraph> build_big_bird(const BuildContext& context) {

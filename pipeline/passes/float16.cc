@@ -37,7 +37,7 @@ class Float16Pass {
       }
     }
     for (const Port& output : model_.outputs) {
-      if (output.dtype == Dtype::kFloat32) {
+      if (renamed_.contains(output.name)) {
         add_cast_node(half_name(internal_name(output.name)), output.name, Dtype::kFloat32);
       }
     }
@@ -59,9 +59,16 @@ class Float16Pass {
 
   static std::string internal_name(const std::string& output) { return output + "_float16"; }
 
+  /// Graph outputs of float32 nodes stay as they are: half precision may not even reach them.
   void rename_outputs() {
+    std::unordered_set<std::string_view> singles;
+    for (const onnx::NodeProto& node : old_nodes_) {
+      if (model_.float32_nodes.contains(node.name())) {
+        singles.insert(node.output().begin(), node.output().end());
+      }
+    }
     for (const Port& output : model_.outputs) {
-      if (output.dtype == Dtype::kFloat32) {
+      if (output.dtype == Dtype::kFloat32 && !singles.contains(output.name)) {
         renamed_.emplace(output.name, internal_name(output.name));
       }
     }

@@ -7,6 +7,7 @@ namespace onnxferry {
 /// Make a float32 model a half-precision one.
 ///
 ///   x (float32 input) → Cast 16 → … → y ← Cast 32 ← …        graph inputs and outputs stay float32
+///                                                       (no Cast where a float32 node makes y)
 ///
 /// Every float initializer becomes FLOAT16; values beyond ±65504 become the largest finite value.
 /// Nodes in `float32_nodes` (norm statistics, rotary angles) keep computing in float32 between

@@ -73,6 +73,25 @@ TEST(Float16Router, KeepsItsWeightsInFloat32) {
   EXPECT_EQ(dtype("model.layers.1.input_layernorm.weight"), Dtype::kFloat16);
 }
 
+// BigBird's question tokens score a million less, which half precision does not have.
+TEST(Float16Outputs, OfFloat32NodesAreNotRounded) {
+  const auto directory = checkpoint_dir("big_bird-question-answering");
+  const ModelConfig config = ModelConfig::load(directory);
+  const WeightFiles tensors = WeightFiles::open(directory);
+  auto graphs = find_architecture(config).build({config, tensors, "question-answering", 17});
+  GraphModel& model = graphs.front().model;
+  convert_to_float16(model);
+  check_graph(model);
+  int made = 0;
+  for (const auto& node : model.proto->graph().node()) {
+    if (node.output(0) == "start_logits" || node.output(0) == "end_logits") {
+      EXPECT_EQ(node.op_type(), "Squeeze");
+      ++made;
+    }
+  }
+  EXPECT_EQ(made, 2);
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Models,
     Float16,

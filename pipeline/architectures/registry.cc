@@ -72,6 +72,7 @@ namespace onnxferry {
   X(kHunyuanV1Dense)               \
   X(kHunyuanV1Moe)                 \
   X(kIBert)                        \
+  X(kLfm2)                         \
   X(kLlama)                        \
   X(kLongformer)                   \
   X(kMarkupLm)                     \

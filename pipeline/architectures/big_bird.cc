@@ -153,6 +153,10 @@ std::vector<BuiltGraph> build_big_bird(const BuildContext& context) {
   std::optional<Value> is_question;
   TextEncoder encoder = with_bert_heads(config, [&](GraphBuilder& g, EncoderInputs inputs) {
     if (context.task == "question-answering") {
+      if (config.type_vocab_size < 2) {
+        context.config.refuse("type_vocab_size",
+                              "question-answering has two types of tokens, question and context");
+      }
       is_question = question_tokens(g, config, inputs.input_ids);
       inputs.token_type_ids = g.Cast(g.Not(*is_question), Dtype::kInt64);
     }

@@ -38,7 +38,10 @@ struct EsmConfig : BertConfig {
         padding_id(source.integer("pad_token_id")) {
     activation = gelu;
     if (source.boolean("token_dropout", false)) {
-      dropped_token = source.integer("mask_token_id");
+      dropped_token = source.find_integer("mask_token_id");
+      if (!dropped_token) {
+        source.refuse("mask_token_id", "token_dropout needs it");
+      }
     }
     if (source.boolean("is_folding_model", false)) {
       source.refuse("is_folding_model", "structure prediction is not implemented");

@@ -113,7 +113,7 @@ Consumer::~Consumer() {
   // Destroying a cooperative member that has never been assigned anything can crash (2.0.2 to 2.2).
   constexpr int kDestroyFixed = 0x020300ff;
   if (handle_ && !has_joined_ && rd_kafka_version() < kDestroyFixed) {
-    static_cast<void>(handle_.release());  // NOLINT(bugprone-unused-return-value): the process ends
+    leave_running(std::move(handle_));
   }
   if (handle_) {
     // Closing is close()'s work; here the callbacks have nobody to talk to any more.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
 
 #include <fmt/format.h>
 #include <syslog.h>
@@ -17,6 +20,8 @@ namespace {
 
 /// Below, the second SCRAM message repeats the client's nonce, which Kafka 4 brokers refuse.
 constexpr int kScramFixed = 0x020601ff;
+
+std::atomic<bool> is_handle_left = false;
 
 // librdkafka calls these from its own threads or from our polls; neither may throw into C.
 void on_log(const rd_kafka_t* /*handle*/,
@@ -204,6 +209,19 @@ KafkaHandle make_handle(rd_kafka_type_t type, KafkaConf conf) {
   }
   static_cast<void>(conf.release());  // NOLINT(bugprone-unused-return-value): the handle owns it
   return handle;
+}
+
+void leave_running(KafkaHandle handle) {
+  is_handle_left = true;
+  static_cast<void>(handle.release());  // NOLINT(bugprone-unused-return-value): nobody's any more
+}
+
+void end_process(int exit_code) {
+  if (is_handle_left) {
+    static_cast<void>(std::fflush(nullptr));
+    std::_Exit(exit_code);
+  }
+  std::exit(exit_code);  // NOLINT(concurrency-mt-unsafe): our threads have ended
 }
 
 KafkaPartitions make_partitions(std::span<const TopicPartition> partitions) {

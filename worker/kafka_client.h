@@ -68,6 +68,11 @@ KafkaConf make_conf(const KafkaProperties& properties);
 /// Create a handle whose library log and error events go to our log.
 /// \throws Error{kUnavailable} with librdkafka's reason
 KafkaHandle make_handle(rd_kafka_type_t type, KafkaConf conf);
+/// Give up a handle that cannot be destroyed: its threads go on until `end_process`.
+void leave_running(KafkaHandle handle);
+/// What main() ends with. Where a handle was left running no exit handler runs: OpenSSL's, for one,
+/// frees what the handle's threads use.
+[[noreturn]] void end_process(int exit_code);
 
 KafkaPartitions make_partitions(std::span<const TopicPartition> partitions);
 

@@ -12,6 +12,7 @@
 #include "pipeline/storage/encoding.h"
 #include "pipeline/version.h"
 #include "worker/commands.h"
+#include "worker/kafka_client.h"
 
 namespace onnxferry {
 namespace {
@@ -80,16 +81,20 @@ int run(int argc, char** argv) {
   return exit_code;
 }
 
+int run_and_report(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const Error& error) {
+    return print_error(error);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "INTERNAL: {}\n", mask_secrets(error.what()));
+    return kExitFailure;
+  }
+}
+
 }  // namespace
 }  // namespace onnxferry
 
 int main(int argc, char** argv) {
-  try {
-    return onnxferry::run(argc, argv);
-  } catch (const onnxferry::Error& error) {
-    return onnxferry::print_error(error);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "INTERNAL: {}\n", onnxferry::mask_secrets(error.what()));
-    return onnxferry::kExitFailure;
-  }
+  onnxferry::end_process(onnxferry::run_and_report(argc, argv));
 }

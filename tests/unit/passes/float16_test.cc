@@ -10,18 +10,25 @@ namespace {
 
 using testing::checkpoint_dir;
 
-class Float16 : public ::testing::TestWithParam<std::pair<const char*, const char*>> {
+class HalfGraph : public ::testing::Test {
  protected:
-  GraphModel build() {
-    const auto directory = checkpoint_dir(GetParam().first);
+  GraphModel build(const char* fixture, const char* task) {
+    const auto directory = checkpoint_dir(fixture);
     const ModelConfig config = ModelConfig::load(directory);
     tensors_ = std::make_unique<WeightFiles>(WeightFiles::open(directory));
-    auto graphs = find_architecture(config).build({config, *tensors_, GetParam().second, 17});
+    auto graphs = find_architecture(config).build({config, *tensors_, task, 17});
     convert_to_float16(graphs.front().model);
     return std::move(graphs.front().model);
   }
 
+ private:
   std::unique_ptr<WeightFiles> tensors_;
+};
+
+class Float16 : public HalfGraph,
+                public ::testing::WithParamInterface<std::pair<const char*, const char*>> {
+ protected:
+  GraphModel build() { return HalfGraph::build(GetParam().first, GetParam().second); }
 };
 
 TEST_P(Float16, LeavesNoFloat32Initializer) {
@@ -58,13 +65,8 @@ TEST_P(Float16, StatisticsAndAnglesStayFloat32) {
 }
 
 // Half a unit in the last place of a router's weights or correction sends tokens elsewhere.
-TEST(Float16Router, KeepsItsWeightsInFloat32) {
-  const auto directory = checkpoint_dir("deepseek_v3");
-  const ModelConfig config = ModelConfig::load(directory);
-  const WeightFiles tensors = WeightFiles::open(directory);
-  auto graphs = find_architecture(config).build({config, tensors, "text-generation-with-past", 17});
-  GraphModel& model = graphs.front().model;
-  convert_to_float16(model);
+TEST_F(HalfGraph, KeepsARoutersWeightsInFloat32) {
+  const GraphModel model = build("deepseek_v3", "text-generation-with-past");
   check_graph(model);
   const auto dtype = [&](const char* name) { return model.recipes.at(name)->dtype; };
   EXPECT_EQ(dtype("model.layers.1.mlp.gate.weight_t"), Dtype::kFloat32);
@@ -74,13 +76,8 @@ TEST(Float16Router, KeepsItsWeightsInFloat32) {
 }
 
 // BigBird's question tokens score a million less, which half precision does not have.
-TEST(Float16Outputs, OfFloat32NodesAreNotRounded) {
-  const auto directory = checkpoint_dir("big_bird-question-answering");
-  const ModelConfig config = ModelConfig::load(directory);
-  const WeightFiles tensors = WeightFiles::open(directory);
-  auto graphs = find_architecture(config).build({config, tensors, "question-answering", 17});
-  GraphModel& model = graphs.front().model;
-  convert_to_float16(model);
+TEST_F(HalfGraph, OutputsOfFloat32NodesAreNotRounded) {
+  const GraphModel model = build("big_bird-question-answering", "question-answering");
   check_graph(model);
   int made = 0;
   for (const auto& node : model.proto->graph().node()) {

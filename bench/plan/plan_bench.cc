@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <ctime>
 #include <fstream>
+#include <functional>
 
 #include <fmt/format.h>
 #include <malloc.h>
@@ -136,15 +137,22 @@ std::uint64_t status_kib(std::string_view field) {
   return 0;
 }
 
-void plan_once(const Architecture& architecture, const std::filesystem::path& fixture) {
-  std::string name = (std::filesystem::temp_directory_path() / "bench-plan-XXXXXX").string();
-  const std::filesystem::path place = mkdtemp(name.data());
-  const std::string config = real_config(fixture);
+std::string task_of(const Architecture& architecture) {
   const bool generates = std::ranges::find(architecture.tasks, "text-generation-with-past") !=
                          architecture.tasks.end();
-  const std::string task(generates ? "text-generation-with-past" : architecture.tasks.front());
-  testing::write_checkpoint(
-      config, testing::implied_tensors(config, task, place), testing::Fill::kHole, place);
+  return std::string(generates ? "text-generation-with-past" : architecture.tasks.front());
+}
+
+void write_real_sizes(const Architecture& architecture,
+                      const std::filesystem::path& fixture,
+                      const std::filesystem::path& place) {
+  const std::string config = real_config(fixture);
+  const auto tensors = testing::implied_tensors(config, task_of(architecture), place);
+  testing::write_checkpoint(config, tensors, testing::Fill::kHole, place);
+}
+
+void plan_once(const Architecture& architecture, const std::filesystem::path& place) {
+  const std::string task = task_of(architecture);
   ExportOptions options;
   options.task = task;
   options.source_uri = place.string();
@@ -169,7 +177,34 @@ void plan_once(const Architecture& architecture, const std::filesystem::path& fi
              static_cast<double>(cpu_end - cpu_begin) * 1e3 / CLOCKS_PER_SEC,
              static_cast<double>(after - std::min(before, after)) / 1024);
   static_cast<void>(std::fflush(stdout));
+}
+
+/// In a process of its own: an export runs in one, too, and its heap is new.
+bool run_alone(std::string_view model_type, const std::function<void()>& work) {
+  const pid_t child = fork();
+  if (child == 0) {
+    try {
+      work();
+      _exit(0);
+    } catch (const Error& error) {
+      fmt::print("{:<18}{}\n", model_type, error.message());
+      static_cast<void>(std::fflush(stdout));
+      _exit(1);
+    }
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return status == 0;
+}
+
+bool bench(const Architecture& architecture, const std::filesystem::path& fixture) {
+  std::string name = (std::filesystem::temp_directory_path() / "bench-plan-XXXXXX").string();
+  const std::filesystem::path place = mkdtemp(name.data());
+  const bool is_done =
+      run_alone(architecture.model_type, [&] { write_real_sizes(architecture, fixture, place); }) &&
+      run_alone(architecture.model_type, [&] { plan_once(architecture, place); });
   std::filesystem::remove_all(place);
+  return is_done;
 }
 
 std::filesystem::path fixture_of(const std::filesystem::path& fixtures,
@@ -199,20 +234,8 @@ int run(int argc, char** argv) {
     if (!is_wanted) {
       continue;
     }
-    const pid_t child = fork();
-    if (child == 0) {
-      try {
-        plan_once(*architecture, fixture_of(argv[1], architecture->model_type));
-        _exit(0);
-      } catch (const Error& error) {
-        fmt::print("{:<18}{}\n", architecture->model_type, error.message());
-        static_cast<void>(std::fflush(stdout));
-        _exit(1);
-      }
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    failures += status != 0 ? 1 : 0;
+    const bool is_done = bench(*architecture, fixture_of(argv[1], architecture->model_type));
+    failures += is_done ? 0 : 1;
   }
   return failures == 0 ? 0 : 1;
 }

@@ -73,6 +73,7 @@ GraphBuilder::Scope::~Scope() {
 GraphBuilder::GraphBuilder(const WeightFiles& tensors, int opset)
     : tensors_(tensors), opset_(opset) {
   EXPORT_CHECK(opset == 17 || opset == 18, "the graph forms are written for opset 17 and 18");
+  model_.recipes.reserve(tensors.tensors().size());  // most become one
   model_.proto->set_ir_version(kIrVersion);
   model_.proto->set_producer_name("onnxferry");
   model_.proto->add_opset_import()->set_version(opset);
@@ -210,13 +211,18 @@ std::vector<Value> GraphBuilder::node_with_outputs(std::string_view op_type,
                                                    Dtype dtype,
                                                    std::span<const Attribute> attributes,
                                                    std::size_t output_count) {
-  std::string name = fmt::format("{}/{}", scope_, op_type);
-  const int earlier = name_counts_[name]++;
-  if (earlier > 0) {
-    name += fmt::format("_{}", earlier);
-  }
+  std::string name;
+  name.reserve(scope_.size() + op_type.size() + 8);
+  name.append(scope_).append("/").append(op_type);
   onnx::NodeProto& proto = *model_.proto->mutable_graph()->add_node();
+  const auto earlier = name_counts_.find(name);
+  if (earlier != name_counts_.end()) {
+    name += fmt::format("_{}", ++earlier->second);
+  }
   proto.set_name(name);
+  if (earlier == name_counts_.end()) {
+    name_counts_.emplace(proto.name(), 0);
+  }
   proto.set_op_type(std::string(op_type));
   for (const Value* const value : inputs) {
     proto.add_input(value->name);
@@ -225,6 +231,7 @@ std::vector<Value> GraphBuilder::node_with_outputs(std::string_view op_type,
     set_attribute(proto, attribute);
   }
   std::vector<Value> outputs;
+  outputs.reserve(output_count);
   for (std::size_t i = 0; i < output_count; ++i) {
     outputs.push_back({fmt::format("{}_output_{}", name, i), dtype});
     proto.add_output(outputs.back().name);
@@ -240,12 +247,12 @@ Value GraphBuilder::node(std::string_view op_type,
                          std::initializer_list<const Value*> inputs,
                          Dtype dtype,
                          std::initializer_list<Attribute> attributes) {
-  return node_with_outputs(op_type,
-                           std::span(inputs.begin(), inputs.size()),
-                           dtype,
-                           std::span(attributes.begin(), attributes.size()),
-                           1)
-      .front();
+  return std::move(node_with_outputs(op_type,
+                                     std::span(inputs.begin(), inputs.size()),
+                                     dtype,
+                                     std::span(attributes.begin(), attributes.size()),
+                                     1)
+                       .front());
 }
 
 GraphModel GraphBuilder::finish() && {
@@ -257,6 +264,7 @@ GraphModel GraphBuilder::finish() && {
     }
   };
   std::unordered_set<std::string_view> read;
+  read.reserve(model_.recipes.size() + static_cast<std::size_t>(graph.node_size()));
   for (onnx::NodeProto& node : *graph.mutable_node()) {
     for (std::string& name : *node.mutable_input()) {
       final_name(&name);

@@ -214,7 +214,7 @@ class GraphBuilder {
   int opset_;
   std::string scope_;  // "/model/layers.0", empty at the top
   bool keep_float32_ = false;
-  std::unordered_map<std::string, int> name_counts_;
+  std::unordered_map<std::string_view, int> name_counts_;   // first node's name → later ones
   std::unordered_map<std::string, std::string> constants_;  // dtype + shape + bytes → name
   std::unordered_map<std::string, std::string> renamed_;    // value → graph output name
   GraphModel model_;

@@ -6,7 +6,7 @@
 // node: the checker for the model around its nodes and for each node; inference, type constraints
 // and data propagation of each node's operator.
 
-#include <deque>
+#include <map>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -36,15 +36,6 @@ bool is_known_opset(const onnx::ModelProto& model) {
   return model.opset_import(0).version() <= versions.at("").second;
 }
 
-void set_type(onnx::TypeProto& type, const RecipeNode& recipe) {
-  auto& tensor = *type.mutable_tensor_type();
-  tensor.set_elem_type(onnx_data_type(recipe.dtype));
-  auto& shape = *tensor.mutable_shape();  // present for scalars, too
-  for (const std::int64_t dim : recipe.shape) {
-    shape.add_dim()->set_dim_value(dim);
-  }
-}
-
 /// One check of one graph.
 class GraphCheck {
  public:
@@ -56,12 +47,12 @@ class GraphCheck {
     onnx::checker::check_model(frame_);
     context_.set_ir_version(static_cast<int>(proto_.ir_version()));
     context_.set_opset_imports({{"", static_cast<int>(proto_.opset_import(0).version())}});
+    values_.reserve(static_cast<std::size_t>(graph_.node_size()));
     for (const onnx::ValueInfoProto& input : graph_.input()) {
       define(input.name(), {.type = &input.type()});
     }
     for (const onnx::TensorProto& constant : frame_.graph().initializer()) {
-      auto* const type = make<onnx::TypeProto>();
-      set_type(*type, *recipes_.at(constant.name()));
+      const onnx::TypeProto* const type = weight_type(*recipes_.at(constant.name()));
       values_.emplace(constant.name(), KnownValue{.type = type, .data = &constant});
     }
     for (const onnx::ValueInfoProto& output : graph_.output()) {
@@ -69,7 +60,6 @@ class GraphCheck {
       *type = output.type();
       declared_.emplace(output.name(), type);
     }
-    symbols_.addFromGraph(frame_.graph());
     for (const onnx::NodeProto& node : graph_.node()) {
       check(node);
     }
@@ -107,6 +97,32 @@ class GraphCheck {
     }
   }
 
+  /// Equal types are one object, so that equal operators over them are seen to be equal.
+  const onnx::TypeProto* shared(const onnx::TypeProto& type) {
+    const onnx::TypeProto*& known = types_[type.SerializeAsString()];
+    if (known == nullptr) {
+      auto* const copy = make<onnx::TypeProto>();
+      *copy = type;
+      known = copy;
+    }
+    return known;
+  }
+
+  const onnx::TypeProto* weight_type(const RecipeNode& recipe) {
+    const onnx::TypeProto*& known = weight_types_[{recipe.dtype, recipe.shape}];
+    if (known == nullptr) {
+      onnx::TypeProto type;
+      auto& tensor = *type.mutable_tensor_type();
+      tensor.set_elem_type(onnx_data_type(recipe.dtype));
+      auto& shape = *tensor.mutable_shape();  // present for scalars, too
+      for (const std::int64_t dim : recipe.shape) {
+        shape.add_dim()->set_dim_value(dim);
+      }
+      known = shared(type);
+    }
+    return known;
+  }
+
   /// \throws onnx::checker::ValidationError if something has that name already
   void define(std::string_view name, const KnownValue& value) {
     const bool is_weight = recipes_.contains(name);
@@ -133,14 +149,7 @@ class GraphCheck {
                  reader.name(),
                  " is made by none before it");
     }
-    // Made anew for each reader: most weights have one, and keeping all types would cost more.
-    if (used_weight_types_ == weight_types_.size()) {
-      weight_types_.emplace_back();
-    }
-    onnx::TypeProto& type = weight_types_[used_weight_types_++];
-    type.mutable_tensor_type()->mutable_shape()->clear_dim();
-    set_type(type, **recipe);
-    return {.type = &type};
+    return {.type = weight_type(**recipe)};
   }
 
   const onnx::OpSchema& schema(const std::string& op_type) {
@@ -157,9 +166,14 @@ class GraphCheck {
 
   void check(const onnx::NodeProto& node) {
     inputs_.clear();
-    used_weight_types_ = 0;
     for (const std::string& name : node.input()) {
       inputs_.push_back(find(name, node));
+    }
+    const bool is_plain = describe(node);
+    const auto earlier = is_plain ? checked_.find(kind_) : checked_.end();
+    if (earlier != checked_.end()) {
+      define_outputs(node, earlier->second);
+      return;
     }
     try {
       onnx::checker::check_node(node, context_, onnx::checker::LexicalScopeContext());
@@ -168,46 +182,82 @@ class GraphCheck {
       throw;
     }
     try {
-      infer(node, schema(node.op_type()));
+      const std::vector<KnownValue> outputs = infer(node, schema(node.op_type()));
+      define_outputs(node, outputs);
+      if (is_plain) {
+        checked_.emplace(kind_, outputs);
+      }
     } catch (const std::runtime_error& error) {
       throw std::runtime_error(onnx::shape_inference::GetErrorWithNodeInfo(node, error));
     }
   }
 
-  void infer(const onnx::NodeProto& node, const onnx::OpSchema& schema) {
-    outputs_.clear();
-    for (int i = 0; i < node.output_size(); ++i) {
-      outputs_.push_back(make<onnx::TypeProto>());
+  /// Writes to kind_ all that the check of a node depends on. A mixture of experts has tens of
+  /// thousands of nodes and few kinds, and each kind is checked once.
+  /// \return whether that is all: no value of a constant, no declared type
+  bool describe(const onnx::NodeProto& node) {
+    kind_.assign(node.domain()).append(":").append(node.op_type());
+    for (const onnx::AttributeProto& attribute : node.attribute()) {
+      kind_.append(std::to_string(attribute.ByteSizeLong())).append(":");
+      attribute.AppendToString(&kind_);
     }
-    NodeInference inference(node, inputs_, outputs_);
+    bool is_plain = node.op_type() != "Constant";
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      kind_ += node.input(static_cast<int>(i)).empty() ? '-' : '+';
+      kind_.append(reinterpret_cast<const char*>(&inputs_[i].type), sizeof(const void*));
+      is_plain = is_plain && inputs_[i].data == nullptr && inputs_[i].partial == nullptr;
+    }
+    kind_ += '=';
+    for (const std::string& name : node.output()) {
+      kind_ += name.empty() ? '-' : '+';
+      is_plain = is_plain && !declared_.contains(name);
+    }
+    return is_plain;
+  }
+
+  void define_outputs(const onnx::NodeProto& node, std::span<const KnownValue> outputs) {
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      const std::string& name = node.output(static_cast<int>(i));
+      if (!name.empty()) {
+        define(name, outputs[i]);
+      }
+    }
+  }
+
+  /// What its operator says of the node's outputs.
+  std::vector<KnownValue> infer(const onnx::NodeProto& node, const onnx::OpSchema& schema) {
+    std::vector<onnx::TypeProto*> types;
+    types.reserve(static_cast<std::size_t>(node.output_size()));
+    for (int i = 0; i < node.output_size(); ++i) {
+      types.push_back(make<onnx::TypeProto>());
+    }
+    NodeInference inference(node, inputs_, types);
     if (schema.has_type_and_shape_inference_function()) {
       schema.GetTypeAndShapeInferenceFunction()(inference);
     } else {
       infer_function(schema, inference);
     }
     schema.CheckInputOutputType(inference);
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      outputs_[i] = settle(node.output(static_cast<int>(i)), outputs_[i]);
+    for (std::size_t i = 0; i < types.size(); ++i) {
+      types[i] = settle(node.output(static_cast<int>(i)), types[i]);
     }
     std::optional<NodePropagation> propagation;
     if (schema.has_data_propagation_function()) {
-      propagation.emplace(node, inputs_, outputs_, arena_);
+      propagation.emplace(node, inputs_, types, arena_);
       schema.GetDataPropagationFunction()(*propagation);
     }
-    const onnx::TensorProto* const data = constant_of(node);
-    for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      const std::string& name = node.output(static_cast<int>(i));
-      if (!name.empty()) {
-        define(name,
-               {.type = outputs_[i],
-                .data = data,
-                .partial = propagation ? propagation->data(i) : nullptr});
-      }
+    std::vector<KnownValue> outputs;
+    outputs.reserve(types.size());
+    for (std::size_t i = 0; i < types.size(); ++i) {
+      outputs.push_back({.type = types[i] == nullptr ? nullptr : shared(*types[i]),
+                         .data = constant_of(node),
+                         .partial = propagation ? propagation->data(i) : nullptr});
     }
+    return outputs;
   }
 
   /// For operators that are defined by others alone, such as LessOrEqual.
-  void infer_function(const onnx::OpSchema& schema, NodeInference& inference) {
+  static void infer_function(const onnx::OpSchema& schema, NodeInference& inference) {
     if (!schema.HasFunction()) {
       fail_check("operator ", schema.Name(), " has no shape inference");
     }
@@ -219,7 +269,7 @@ class GraphCheck {
                                                      inference,
                                                      strict,
                                                      {},
-                                                     &symbols_,
+                                                     /*symbolTable=*/nullptr,
                                                      &inside);
   }
 
@@ -228,7 +278,6 @@ class GraphCheck {
     if (inferred->value_case() == onnx::TypeProto::VALUE_NOT_SET) {
       return nullptr;
     }
-    onnx::shape_inference::MaterializeSymbolicShape(inferred, symbols_);
     const auto declared = declared_.find(name);
     if (declared == declared_.end()) {
       return inferred;
@@ -249,16 +298,16 @@ class GraphCheck {
   google::protobuf::Arena arena_;
   onnx::ModelProto frame_;
   onnx::checker::CheckerContext context_;
-  onnx::shape_inference::SymbolTableImpl symbols_;
   std::unordered_map<std::string_view, KnownValue> values_;          // made so far; no weights
   std::unordered_map<std::string_view, onnx::TypeProto*> declared_;  // of graph outputs
   std::unordered_map<std::string, const onnx::OpSchema*> schemas_;
+  std::unordered_map<std::string, const onnx::TypeProto*> types_;  // by their bytes
+  std::map<std::pair<Dtype, Shape>, const onnx::TypeProto*> weight_types_;
+  std::unordered_map<std::string, std::vector<KnownValue>> checked_;  // kind of node → outputs
 
   // of the node being checked
   std::vector<KnownValue> inputs_;
-  std::vector<onnx::TypeProto*> outputs_;
-  std::deque<onnx::TypeProto> weight_types_;
-  std::size_t used_weight_types_ = 0;
+  std::string kind_;
 };
 
 }  // namespace

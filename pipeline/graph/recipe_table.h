@@ -26,6 +26,8 @@ class RecipeTable {
   RecipeTable& operator=(const RecipeTable&) = delete;
   ~RecipeTable() = default;
 
+  /// For so many initializers at least.
+  void reserve(std::size_t count) { by_name_.reserve(count); }
   /// \return the entry of that name, and whether it is new; an old one keeps its recipe
   std::pair<const NamedRecipe&, bool> add(std::string name, Recipe recipe);
   /// nullptr if there is none

@@ -1,6 +1,7 @@
 #include "pipeline/output/plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <compare>
 #include <optional>
 #include <utility>
@@ -29,6 +30,10 @@ std::string varint(std::uint64_t value) {
   }
   bytes.push_back(static_cast<char>(value));
   return bytes;
+}
+
+std::uint64_t varint_bytes(std::uint64_t value) {
+  return (static_cast<std::uint64_t>(std::bit_width(value | 1)) + 6) / 7;
 }
 
 /// Where the first tensor that an initializer reads lies; constants read none and come first.
@@ -90,29 +95,28 @@ class SegmentList {
 /// Where an initializer's bytes are: inside its message, or at an offset of the data file.
 struct Placed {
   const NamedRecipe* initializer;
-  std::string header;  // TensorProto without raw_data
+  std::uint64_t payload;  // bytes of the values
+  std::string header;     // TensorProto without raw_data
   bool is_external = false;
 
   [[nodiscard]] const Recipe& recipe() const { return initializer->recipe; }
   [[nodiscard]] std::uint64_t message_bytes() const {
-    const std::uint64_t payload = byte_size(recipe());
-    return header.size() + (is_external ? 0 : 1 + varint(payload).size() + payload);
+    return header.size() + (is_external ? 0 : 1 + varint_bytes(payload) + payload);
   }
 };
 
-onnx::TensorProto tensor_header(const NamedRecipe& initializer) {
-  onnx::TensorProto proto;
+void set_header(onnx::TensorProto& proto, const NamedRecipe& initializer) {
+  proto.Clear();
   proto.set_name(initializer.name);
   proto.set_data_type(onnx_data_type(initializer.recipe->dtype));
   const Shape& shape = initializer.recipe->shape;
   proto.mutable_dims()->Add(shape.begin(), shape.end());
-  return proto;
 }
 
-std::string external_header(const NamedRecipe& initializer,
-                            const std::string& location,
-                            std::uint64_t offset) {
-  onnx::TensorProto proto = tensor_header(initializer);
+void set_external(onnx::TensorProto& proto,
+                  const std::string& location,
+                  std::uint64_t offset,
+                  std::uint64_t length) {
   proto.set_data_location(onnx::TensorProto::EXTERNAL);
   const auto entry = [&](const char* key, const std::string& value) {
     onnx::StringStringEntryProto& item = *proto.add_external_data();
@@ -121,13 +125,12 @@ std::string external_header(const NamedRecipe& initializer,
   };
   entry("location", location);
   entry("offset", std::to_string(offset));
-  entry("length", std::to_string(byte_size(initializer.recipe)));
-  return proto.SerializeAsString();
+  entry("length", std::to_string(length));
 }
 
-bool goes_outside(const Recipe& recipe) {
+bool goes_outside(const Placed& item) {
   // Shapes, axes and small tables stay inline: shape inference cannot read external constants.
-  return is_float(recipe->dtype) && byte_size(recipe) >= kMinExternalBytes;
+  return is_float(item.recipe()->dtype) && item.payload >= kMinExternalBytes;
 }
 
 /// A graph's message is that of the graph without initializers, and theirs behind it.
@@ -135,7 +138,7 @@ std::uint64_t graph_bytes(std::uint64_t own_bytes, const std::vector<Placed>& pl
   std::uint64_t bytes = own_bytes;
   for (const Placed& item : placed) {
     const std::uint64_t message = item.message_bytes();
-    bytes += 1 + varint(message).size() + message;
+    bytes += 1 + varint_bytes(message) + message;
   }
   return bytes;
 }
@@ -150,43 +153,52 @@ std::string model_fields(const onnx::ModelProto& model) {
   return fields.SerializeAsString();
 }
 
-/// The .onnx file up to its first initializer, after `bytes`.
-std::string file_head(std::string bytes,
-                      const onnx::GraphProto& graph,
-                      const std::vector<Placed>& placed) {
-  const std::uint64_t own_bytes = graph.ByteSizeLong();
-  bytes.append(1, kModelGraphTag).append(varint(graph_bytes(own_bytes, placed)));
-  bytes.reserve(bytes.size() + own_bytes);
-  EXPORT_CHECK(graph.AppendToString(&bytes), "the graph's message is too large");
-  return bytes;
-}
-
+/// The .onnx file: its fields in front of the graph, the graph, its initializers.
 PlannedFile onnx_file(const std::string& name,
-                      std::string head,
+                      std::string bytes,
+                      const onnx::GraphProto& graph,
+                      std::uint64_t own_bytes,
                       const std::vector<Placed>& placed) {
+  const std::uint64_t message_bytes = graph_bytes(own_bytes, placed);
+  bytes.append(1, kModelGraphTag).append(varint(message_bytes));
+  const bool has_data = std::ranges::any_of(placed, &Placed::is_external);
+  bytes.reserve(bytes.size() + (has_data ? message_bytes : own_bytes));
+  EXPORT_CHECK(graph.AppendToString(&bytes), "the graph's message is too large");
   SegmentList segments;
-  segments.add(std::move(head));
+  segments.add(std::move(bytes));
   for (const Placed& item : placed) {
     segments.add(std::string(1, kGraphInitializerTag) + varint(item.message_bytes()));
     segments.add(item.header);
     if (!item.is_external) {
-      segments.add(std::string(1, kTensorRawDataTag) + varint(byte_size(item.recipe())));
+      segments.add(std::string(1, kTensorRawDataTag) + varint(item.payload));
       segments.add(item.recipe());
     }
   }
   return {.name = name, .kind = "onnx", .segments = std::move(segments).take()};
 }
 
-/// Move float weights to the data file; the others stay where they are.
+/// All values stay inside.
+void write_headers(std::vector<Placed>& placed) {
+  onnx::TensorProto proto;
+  for (Placed& item : placed) {
+    set_header(proto, *item.initializer);
+    item.header = proto.SerializeAsString();
+  }
+}
+
+/// Float weights go to the data file; the others stay where they are.
 PlannedFile external_file(const std::string& name, std::vector<Placed>& placed) {
   SegmentList data;
+  onnx::TensorProto proto;
   for (Placed& item : placed) {
-    if (goes_outside(item.recipe())) {
+    set_header(proto, *item.initializer);
+    item.is_external = goes_outside(item);
+    if (item.is_external) {
       data.add(std::string((kDataAlignment - data.size() % kDataAlignment) % kDataAlignment, '\0'));
-      item.is_external = true;
-      item.header = external_header(*item.initializer, name, data.size());
+      set_external(proto, name, data.size(), item.payload);
       data.add(item.recipe());
     }
+    item.header = proto.SerializeAsString();
   }
   return {.name = name, .kind = "external_data", .segments = std::move(data).take()};
 }
@@ -198,18 +210,28 @@ std::vector<PlannedFile> plan_files(const GraphModel& model,
                                     std::uint64_t max_inline_bytes) {
   std::vector<Placed> placed;
   placed.reserve(model.recipes.size());
+  std::uint64_t payload = 0;
   for (const NamedRecipe* const initializer : in_source_order(model.recipes)) {
-    placed.push_back({initializer, tensor_header(*initializer).SerializeAsString()});
+    placed.push_back({initializer, byte_size(initializer->recipe), {}});
+    payload += placed.back().payload;
   }
   const onnx::GraphProto& graph = model.proto->graph();
   std::string fields = model_fields(*model.proto);
-  const std::uint64_t inline_bytes = graph_bytes(graph.ByteSizeLong(), placed);
+  const std::uint64_t own_bytes = graph.ByteSizeLong();
+  const auto is_too_large = [&](std::uint64_t message_bytes) {
+    return fields.size() + 1 + varint_bytes(message_bytes) + message_bytes >= max_inline_bytes;
+  };
+  bool is_divided = is_too_large(own_bytes + payload);  // without headers it is already
+  if (!is_divided) {
+    write_headers(placed);
+    is_divided = is_too_large(graph_bytes(own_bytes, placed));
+  }
   std::optional<PlannedFile> data;
-  if (fields.size() + 1 + varint(inline_bytes).size() + inline_bytes >= max_inline_bytes) {
+  if (is_divided) {
     data = external_file(external_data_name(onnx_name), placed);
   }
   std::vector<PlannedFile> files;
-  files.push_back(onnx_file(onnx_name, file_head(std::move(fields), graph, placed), placed));
+  files.push_back(onnx_file(onnx_name, std::move(fields), graph, own_bytes, placed));
   if (data) {
     files.push_back(std::move(*data));
   }

@@ -76,6 +76,32 @@ TEST_F(GraphBuilderTest, CheckGraphCatchesWrongGraphs) {
   expect_error(ErrorCode::kInternal, "the exported graph is invalid", [&] { check_graph(model); });
 }
 
+// Equal operators over equal types are checked once; these are not equal.
+TEST_F(GraphBuilderTest, CheckGraphTellsNodesApartByShapesValuesAndAttributes) {
+  const Dims dims = {std::int64_t{2}, std::int64_t{6}};
+  const auto check = [&](auto&& second) {
+    GraphBuilder g(tensors_, 17);
+    const Value x = g.input("x", Dtype::kFloat32, dims);
+    const std::vector<float> zeros(36);
+    const Value first = g.Reshape(g.MatMul(g.Softmax(x), g.floats(zeros, {6, 6})), g.ints({6, 2}));
+    g.output("y", first, {std::int64_t{6}, std::int64_t{2}});
+    g.output("z", second(g, x), dims);
+    check_graph(std::move(g).finish());
+  };
+  check([](GraphBuilder& g, const Value& x) {
+    return g.MatMul(x, g.floats(std::vector<float>(36), {6, 6}));
+  });
+  const auto refuse = [&](auto&& second) {
+    expect_error(ErrorCode::kInternal, "the exported graph is invalid", [&] { check(second); });
+  };
+  refuse([](GraphBuilder& g, const Value& x) {
+    return g.MatMul(x, g.floats(std::vector<float>(30), {5, 6}));
+  });
+  refuse([](GraphBuilder& g, const Value& x) { return g.Reshape(x, g.ints({4, 3})); });
+  refuse(
+      [](GraphBuilder& g, const Value& x) { return g.Transpose(g.Transpose(x, {1, 0}), {0, 1}); });
+}
+
 /// y = Relu(Relu(x)), valid until a test breaks it.
 class CheckGraph : public GraphBuilderTest {
  protected:

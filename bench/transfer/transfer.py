@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """GET and PUT of one large object: the onnxferry store beside curl, on the same server with the same connections.
 
-    bench/transfer/transfer.py build/bench/bench/transfer/bench_transfer [--mib 1024] [--connections 8] [--rounds 3]
+    bench/transfer/transfer.py build/bench/bench/transfer/bench_transfer [--mib 1024] [--connections 8] [--rounds 7]
 
 The server is versitygw (tests/tools/versity-up.sh: it costs the least CPU, so that the clients are what is measured), or
-SeaweedFS with --server weed. Both clients move the same parts over the same number of connections and take turns; times
-are of whole processes, CPU seconds are the clients' own. curl gets presigned URLs and part files cut beforehand and writes a
+SeaweedFS with --server weed; what it is sent stays in memory, so that no disk is measured. Both clients move the same parts over the same number of connections and take turns, in the
+opposite order every other round, each after the disk has what the one before wrote. A ratio is taken within each round, so
+that what else the machine does hits both sides of it; the median of the rounds is printed, and the least and the largest.
+Times are of whole processes; CPU seconds are the clients' own and, apart, the server's meanwhile. curl gets presigned URLs and part files cut beforehand and writes a
 GET to one file per part; it puts nothing together. For PUT it is run twice: with every Content-MD5 known beforehand (it
 then computes no digest at all), and with the digests computed by openssl within the time, one process per processor, as
-a script would. The store signs, and computes and sends the Content-MD5 of every part.
+a script would. The store signs, and computes and sends the Content-MD5 of every part. "bare put" is both without Content-MD5;
+the store then signs the SHA-256 of every part instead, as it does over plain http whenever no MD5 ties the bytes to the signature.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ACCESS_KEY, SECRET_KEY, BUCKET = "benchkey", "bench-secret-key", "bench"
@@ -57,13 +61,24 @@ def cpu_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def cpu_of_process(pid: int) -> float:
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def curl(*arguments: str) -> str:
     return subprocess.run(["curl", "-sS", "--fail-with-body", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+class Result(NamedTuple):
+    seconds: float
+    cpu: float  # of the client
+    server_cpu: float
+
+
 class Bench:
-    def __init__(self, args: argparse.Namespace, work: pathlib.Path, endpoint: str):
-        self.args, self.work, self.endpoint = args, work, endpoint
+    def __init__(self, args: argparse.Namespace, work: pathlib.Path, endpoint: str, server: int):
+        self.args, self.work, self.endpoint, self.server = args, work, endpoint, server
         self.source = work / "source"
         self.part_bytes = args.part_mib * MIB
         self.parts: list[pathlib.Path] = []
@@ -81,7 +96,7 @@ class Bench:
                 self.parts.append(part)
                 self.etags.append(hashlib.md5(data).hexdigest())
 
-    def ours(self, operation: str, key: str, file: pathlib.Path) -> float:
+    def ours(self, operation: str, key: str, file: pathlib.Path, *options: str) -> float:
         environment = os.environ | {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_ENDPOINT_URL_S3": self.endpoint,
             "AWS_REGION": "us-east-1"}
@@ -91,7 +106,7 @@ class Bench:
         begin = time.monotonic()
         process = subprocess.Popen(
             [self.args.program, operation, f"s3://{BUCKET}/{key}", str(file), "--connections", str(self.args.connections),
-             "--part-mib", str(self.args.part_mib)], env=environment)
+             "--part-mib", str(self.args.part_mib), *options], env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -117,15 +132,15 @@ class Bench:
                 digest_of[name] = digest
         return [digest_of[str(part)] for part in self.parts]
 
-    def curl_put(self, key: str, with_digests: bool = False) -> float:
+    def curl_put(self, key: str, digests: str) -> float:
         path = f"/{BUCKET}/{key}"
         begin = time.monotonic()
-        etags = self.openssl_md5() if with_digests else self.etags
+        etags = self.openssl_md5() if digests == "openssl" else self.etags
         created = curl("-X", "POST", presign("POST", self.endpoint, path, {"uploads": ""}))
         upload_id = re.search(r"<UploadId>([^<]+)</UploadId>", created).group(1)
         self.curl_parallel([
             [f'url = "{presign("PUT", self.endpoint, path, {"partNumber": str(n), "uploadId": upload_id})}"',
-             f'header = "Content-MD5: {base64.b64encode(bytes.fromhex(etag)).decode()}"',
+             *([] if digests == "none" else [f'header = "Content-MD5: {base64.b64encode(bytes.fromhex(etag)).decode()}"']),
              f'upload-file = "{part}"', f'output = "{self.work}/reply"']
             for n, (part, etag) in enumerate(zip(self.parts, etags), start=1)])
         body = "".join(f'<Part><PartNumber>{n}</PartNumber><ETag>"{etag}"</ETag></Part>'
@@ -161,31 +176,39 @@ class Bench:
         fetched = self.work / "fetched"
         turn = {
             "put ours": lambda: self.ours("put", "ours", self.source),
-            "put curl": lambda: self.curl_put("curl"),
-            "put curl + openssl": lambda: self.curl_put("curl", with_digests=True),
+            "put curl": lambda: self.curl_put("curl", "known"),
+            "put curl + openssl": lambda: self.curl_put("curl", "openssl"),
+            "bare put ours": lambda: self.ours("put", "ours", self.source, "--no-checksum"),
+            "bare put curl": lambda: self.curl_put("curl", "none"),
             "get ours": lambda: self.ours("get", "curl", fetched),
             "get curl": lambda: self.curl_get("ours"),
         }
-        times: dict[str, list[float]] = {name: [] for name in turn}
-        cpu: dict[str, list[float]] = {name: [] for name in turn}
-        for number in range(self.args.rounds + 1):
-            for name, measure in turn.items():
-                cpu_before = cpu_of_children()
-                seconds = measure()
-                if number > 0:  # the first is to warm up
-                    times[name].append(seconds)
-                    cpu[name].append(cpu_of_children() - cpu_before)
-            if number == 0:
-                self.check(fetched)
-                self.check_curl()
-        print(f"{self.args.mib} MiB, {self.args.connections} connections, parts of {self.args.part_mib} MiB, "
-              f"{self.args.server}, medians of {self.args.rounds}; memory of our process: {self.peak_kib / 1024:.0f} MiB at most")
-        for operation, peer in (("get", "curl"), ("put", "curl"), ("put", "curl + openssl")):
-            ours, theirs = f"{operation} ours", f"{operation} {peer}"
-            seconds, peer_seconds = statistics.median(times[ours]), statistics.median(times[theirs])
-            print(f"{operation.upper()}: ours {self.args.mib / seconds:5.0f} MiB/s ({statistics.median(cpu[ours]):.2f} s of CPU), "
-                  f"{peer} {self.args.mib / peer_seconds:5.0f} MiB/s ({statistics.median(cpu[theirs]):.2f} s), "
-                  f"ours / {peer} {peer_seconds / seconds:.2f}")
+        for measure in turn.values():  # to warm up, and for what GET reads
+            measure()
+        self.check(fetched)
+        self.check_curl()
+        names = [name for name in turn if self.args.only in name]
+        results: dict[str, list[Result]] = {name: [] for name in names}
+        for number in range(self.args.rounds):
+            for name in names if number % 2 == 0 else reversed(names):
+                os.sync()
+                cpu, server_cpu = cpu_of_children(), cpu_of_process(self.server)
+                seconds = turn[name]()
+                results[name].append(Result(seconds, cpu_of_children() - cpu, cpu_of_process(self.server) - server_cpu))
+        self.print(results)
+
+    def print(self, results: dict[str, list[Result]]) -> None:
+        print(f"{self.args.mib} MiB, {self.args.connections} connections, parts of {self.args.part_mib} MiB, {self.args.server}, "
+              f"medians of {self.args.rounds} rounds; memory of our process: {self.peak_kib / 1024:.0f} MiB at most")
+        for name, rounds in results.items():
+            seconds, cpu, server_cpu = (statistics.median(column) for column in zip(*rounds))
+            print(f"{name:18} {self.args.mib / seconds:5.0f} MiB/s, {cpu:5.2f} s of CPU, the server's {server_cpu:5.2f} s")
+        for name, rounds in results.items():
+            operation, peer = re.fullmatch(r"((?:bare )?\w+) (.*)", name).groups()
+            if peer != "ours":
+                ratios = [theirs.seconds / mine.seconds for mine, theirs in zip(results[f"{operation} ours"], rounds)]
+                print(f"{operation}: ours / {peer} {statistics.median(ratios):.2f} "
+                      f"(rounds: {' '.join(f'{ratio:.2f}' for ratio in ratios)})")
 
 
 def main() -> None:
@@ -194,23 +217,23 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--part-mib", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=["get", "put"], default="", help="default: both")
     parser.add_argument("--server", choices=["versity", "weed"], default="versity")
-    parser.add_argument("--work", help="where the server and the files live; default: the temporary folder")
+    parser.add_argument("--work", help="where the clients' files live; default: the temporary folder")
+    parser.add_argument("--server-work", default="/dev/shm", help="where the server keeps what it is sent: 3 GiB for each GiB")
     args = parser.parse_args()
     tools = ROOT / "tests" / "tools"
     port = subprocess.run(["bash", "-c", f". '{tools}/lib.sh' && free_ports 1"], check=True, capture_output=True,
                           text=True).stdout.strip()
-    with tempfile.TemporaryDirectory(dir=args.work) as folder:
-        work = pathlib.Path(folder)
-        server = work / "server"
-        server.mkdir()
+    with tempfile.TemporaryDirectory(dir=args.work) as folder, tempfile.TemporaryDirectory(dir=args.server_work) as server_folder:
+        work, server = pathlib.Path(folder), pathlib.Path(server_folder)
         try:
             subprocess.run([str(tools / f"{args.server}-up.sh"), str(server), port, ACCESS_KEY, SECRET_KEY], check=True,
                            stdout=subprocess.DEVNULL)
             endpoint = f"http://127.0.0.1:{port}"
             curl("-X", "PUT", presign("PUT", endpoint, f"/{BUCKET}", {}))
-            Bench(args, work, endpoint).run()
+            Bench(args, work, endpoint, int((server / "pid").read_text())).run()
         finally:
             subprocess.run([str(tools / f"{args.server}-down.sh"), str(server)], check=False)
 

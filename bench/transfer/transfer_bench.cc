@@ -34,12 +34,14 @@ struct Options {
   std::string file;
   int connections = 8;
   std::uint64_t part_mib = 16;
+  bool has_checksum = true;
 };
 
 void transfer(const Options& options) {
   StoreConfig config = store_config_from_environment(environment);
   config.connections = options.connections;
   config.part_bytes = options.part_mib << 20U;
+  config.checksum = options.has_checksum ? UploadChecksum::kAuto : UploadChecksum::kNone;
   const auto stores = make_stores(config, environment);
   const ObjectUri uri = ObjectUri::parse(options.uri);
   ObjectStore& store = stores->open(uri);
@@ -64,6 +66,8 @@ int main(int argc, char** argv) {
   app.add_option("file", options.file)->required();
   app.add_option("--connections", options.connections)->capture_default_str();
   app.add_option("--part-mib", options.part_mib)->capture_default_str();
+  app.add_flag(
+      "--checksum,!--no-checksum", options.has_checksum, "of what is put; default: as jobs do");
   CLI11_PARSE(app, argc, argv);
   try {
     onnxferry::bench::transfer(options);

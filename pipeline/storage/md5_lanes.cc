@@ -13,6 +13,7 @@ static_assert(std::endian::native == std::endian::little, "MD5 reads little-endi
 
 // A compiler lowers it to what the processor has: two SSE2 registers, two NEON ones, one of AVX2.
 using Vector = std::uint32_t __attribute__((vector_size(Md5Lanes::kLanes * 4)));
+using Quad = std::uint32_t __attribute__((vector_size(16)));
 
 // floor(2^32 * abs(sin(i + 1))), RFC 1321 section 3.4
 constexpr std::array<std::uint32_t, 64> kSines = {
@@ -51,7 +52,7 @@ template <std::size_t kStep>
   } else {
     mixed = c ^ (b | ~d);
   }
-  const Vector sum = a + mixed + (words[kWord[kRound]] + kSines[kStep]);
+  const Vector sum = (a + (words[kWord[kRound]] + kSines[kStep])) + mixed;  // `mixed` is last ready
   const Vector turned = b + ((sum << kRotation) | (sum >> (32 - kRotation)));
   state = {.a = d, .b = turned, .c = b, .d = c};
 }
@@ -63,6 +64,7 @@ template <std::size_t... kSteps>
   (step<kSteps>(state, words), ...);
 }
 
+/// One block of every stream as its 16 words.
 [[gnu::always_inline]] inline void load(const Md5Lanes::Streams& streams,
                                         std::size_t offset,
                                         std::array<Vector, 16>& words) {
@@ -75,6 +77,71 @@ template <std::size_t... kSteps>
   }
 }
 
+#ifdef __x86_64__
+/// The same four words of two streams.
+[[gnu::always_inline]] inline void load_pair(const char* first, const char* second, Vector& pair) {
+  std::array<Quad, 2> quads;
+  std::memcpy(quads.data(), first, sizeof(Quad));
+  std::memcpy(&quads[1], second, sizeof(Quad));
+  pair = __builtin_shufflevector(quads[0], quads[1], 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+/// Words kWord to kWord + 3 of every stream, by AVX2's unpacking, which works in halves of a
+/// register.
+template <std::size_t kWord>
+[[gnu::always_inline]] inline void transpose(const Md5Lanes::Streams& streams,
+                                             std::size_t offset,
+                                             std::array<Vector, 16>& words) {
+  const std::size_t at = offset + kWord * sizeof(std::uint32_t);
+  std::array<Vector, 4> lanes;
+  load_pair(streams[0] + at, streams[4] + at, lanes[0]);
+  load_pair(streams[1] + at, streams[5] + at, lanes[1]);
+  load_pair(streams[2] + at, streams[6] + at, lanes[2]);
+  load_pair(streams[3] + at, streams[7] + at, lanes[3]);
+  const Vector low01 = __builtin_shufflevector(lanes[0], lanes[1], 0, 8, 1, 9, 4, 12, 5, 13);
+  const Vector low23 = __builtin_shufflevector(lanes[2], lanes[3], 0, 8, 1, 9, 4, 12, 5, 13);
+  const Vector high01 = __builtin_shufflevector(lanes[0], lanes[1], 2, 10, 3, 11, 6, 14, 7, 15);
+  const Vector high23 = __builtin_shufflevector(lanes[2], lanes[3], 2, 10, 3, 11, 6, 14, 7, 15);
+  words[kWord] = __builtin_shufflevector(low01, low23, 0, 1, 8, 9, 4, 5, 12, 13);
+  words[kWord + 1] = __builtin_shufflevector(low01, low23, 2, 3, 10, 11, 6, 7, 14, 15);
+  words[kWord + 2] = __builtin_shufflevector(high01, high23, 0, 1, 8, 9, 4, 5, 12, 13);
+  words[kWord + 3] = __builtin_shufflevector(high01, high23, 2, 3, 10, 11, 6, 7, 14, 15);
+}
+
+[[gnu::always_inline]] inline void load_avx2(const Md5Lanes::Streams& streams,
+                                             std::size_t offset,
+                                             std::array<Vector, 16>& words) {
+  transpose<0>(streams, offset, words);
+  transpose<4>(streams, offset, words);
+  transpose<8>(streams, offset, words);
+  transpose<12>(streams, offset, words);
+}
+#endif
+
+template <auto kLoad>
+[[gnu::always_inline]] inline void add_blocks(State& state,
+                                              const Md5Lanes::Streams& streams,
+                                              std::size_t bytes) {
+  for (std::size_t offset = 0; offset < bytes; offset += Md5Lanes::kBlockBytes) {
+    std::array<Vector, 16> words;
+    kLoad(streams, offset, words);
+    const State before = state;
+    all_steps(state, words, std::make_index_sequence<64>());
+    state.a += before.a;
+    state.b += before.b;
+    state.c += before.c;
+    state.d += before.d;
+  }
+}
+
+#ifdef __x86_64__
+[[gnu::target("avx2")]] void add_blocks_avx2(State& state,
+                                             const Md5Lanes::Streams& streams,
+                                             std::size_t bytes) {
+  add_blocks<&load_avx2>(state, streams, bytes);
+}
+#endif
+
 }  // namespace
 
 void Md5Lanes::update(const Streams& streams, std::size_t bytes) {
@@ -82,15 +149,13 @@ void Md5Lanes::update(const Streams& streams, std::size_t bytes) {
   State state;
   static_assert(sizeof(state) == sizeof(state_));
   std::memcpy(&state, state_.data(), sizeof(state));
-  for (std::size_t offset = 0; offset < bytes; offset += kBlockBytes) {
-    std::array<Vector, 16> words;
-    load(streams, offset, words);
-    const State before = state;
-    all_steps(state, words, std::make_index_sequence<64>());
-    state.a += before.a;
-    state.b += before.b;
-    state.c += before.c;
-    state.d += before.d;
+#ifdef __x86_64__
+  if (__builtin_cpu_supports("avx2")) {
+    add_blocks_avx2(state, streams, bytes);
+  } else
+#endif
+  {
+    add_blocks<&load>(state, streams, bytes);
   }
   std::memcpy(state_.data(), &state, sizeof(state));
   bytes_ += bytes;

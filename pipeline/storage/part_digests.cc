@@ -1,24 +1,21 @@
 #include "pipeline/storage/part_digests.h"
 
 #include <algorithm>
-#include <array>
 
 #include <fmt/format.h>
 
 #include "pipeline/error.h"
 #include "pipeline/storage/crc.h"
 #include "pipeline/storage/encoding.h"
-#include "pipeline/storage/md5_lanes.h"
 
 namespace onnxferry {
 namespace {
 
-constexpr std::size_t kReadBytes = 1U << 20U;
-// Of each lane: together they stay in the second-level cache.
-constexpr std::size_t kLaneBytes = 32U << 10U;
+// Of each lane: larger ones save nothing more on mapping.
+constexpr std::size_t kWindowBytes = 256U << 10U;
 constexpr std::size_t kLeastLanes = 3;  // for fewer parts the lanes are no gain
 constexpr std::size_t kAhead = Md5Lanes::kLanes;
-static_assert(Md5Lanes::kLanes * kLaneBytes <= kReadBytes);
+static_assert(kWindowBytes % Md5Lanes::kBlockBytes == 0);
 
 Crc::Kind crc_kind(UploadChecksum checksum) {
   return checksum == UploadChecksum::kCrc32c ? Crc::Kind::kCrc32c : Crc::Kind::kCrc64Nvme;
@@ -52,7 +49,6 @@ UploadPart* DigestThread::next() {
 
 void DigestThread::work(const std::stop_token& stop) noexcept {
   try {
-    buffer_.resize(kReadBytes);
     for (std::size_t first = 0; first < parts_.size();) {
       if (!wait_for_room(stop, first)) {
         return;
@@ -101,35 +97,32 @@ std::size_t DigestThread::group_size(std::size_t first) const {
   return count < kLeastLanes ? 1 : count;
 }
 
-std::string_view DigestThread::read(const UploadPart& part,
-                                    std::uint64_t from,
-                                    std::span<char> to) const {
-  FileBody body(part.upload.file.get(), part.offset, part.bytes);
-  const std::ptrdiff_t got = body.read(from, to.data(), to.size());
-  if (got <= 0) {
+/// The bytes of the part from `from` on, at most a window.
+std::string_view DigestThread::show(FileWindow& window,
+                                    const UploadPart& part,
+                                    std::uint64_t from) const {
+  const std::size_t count = std::min<std::uint64_t>(kWindowBytes, part.bytes - from);
+  const char* const bytes = window.show(part.upload.file.get(), part.offset + from, count);
+  if (bytes == nullptr) {
     throw Error(ErrorCode::kInternal,
                 fmt::format("the file for {} became shorter while it was uploaded",
                             connection_.uri(part.upload.key)));
   }
-  return {to.data(), static_cast<std::size_t>(got)};
+  return {bytes, count};
 }
 
 void DigestThread::digest_lanes(std::span<UploadPart* const> group, const std::stop_token& stop) {
   Md5Lanes md5;
   Md5Lanes::Streams streams{};
-  streams.fill(buffer_.data());  // lanes without a part repeat the first one
   const std::uint64_t bytes = group.front()->bytes;
   for (std::uint64_t done = 0; done < bytes && !stop.stop_requested();) {
-    const std::size_t count = std::min<std::uint64_t>(kLaneBytes, bytes - done);
-    for (std::size_t lane = 0; lane < group.size(); ++lane) {
-      const std::span<char> to = std::span(buffer_).subspan(lane * kLaneBytes, count);
-      for (std::size_t have = 0; have < count;) {
-        have += read(*group[lane], done + have, to.subspan(have)).size();
-      }
-      streams[lane] = to.data();
+    const std::string_view first = show(windows_.front(), *group.front(), done);
+    streams.fill(first.data());  // lanes without a part repeat the first one
+    for (std::size_t lane = 1; lane < group.size(); ++lane) {
+      streams[lane] = show(windows_[lane], *group[lane], done).data();
     }
-    md5.update(streams, count);
-    done += count;
+    md5.update(streams, first.size());
+    done += first.size();
   }
   const std::array<Md5, Md5Lanes::kLanes> digests = md5.finish();
   for (std::size_t lane = 0; lane < group.size(); ++lane) {
@@ -147,7 +140,7 @@ void DigestThread::digest_one(UploadPart& part, const std::stop_token& stop) {
   DigestStream md5(DigestStream::Kind::kMd5);
   Crc crc(crc_kind(checksum_));
   for (std::uint64_t done = 0; done < part.bytes && !stop.stop_requested();) {
-    const std::string_view bytes = read(part, done, buffer_);
+    const std::string_view bytes = show(windows_.front(), part, done);
     if (needs_sha256_) {
       sha256.update(bytes);
     }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -9,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "pipeline/storage/file_window.h"
+#include "pipeline/storage/md5_lanes.h"
 #include "pipeline/storage/s3_request.h"
 #include "pipeline/storage/upload.h"
 
@@ -17,7 +20,7 @@ namespace onnxferry {
 /// Computes the digests of parts in order, ahead of the transfers, on a thread of its own. Eight
 /// parts of one size are read side by side (Md5Lanes). It stays at most two such groups ahead, so
 /// that what it has read is still in the page cache when it is sent.
-/// Memory: about 1 MiB. Thread: the one that runs the transfers.
+/// Memory: 2 MiB, most of it pages of the files. Thread: the one that runs the transfers.
 class DigestThread {
  public:
   /// \param parts  in the order in which they are sent; they outlive this
@@ -37,14 +40,14 @@ class DigestThread {
   [[nodiscard]] std::size_t group_size(std::size_t first) const;
   void digest_one(UploadPart& part, const std::stop_token& stop);
   void digest_lanes(std::span<UploadPart* const> group, const std::stop_token& stop);
-  std::string_view read(const UploadPart& part, std::uint64_t from, std::span<char> to) const;
+  std::string_view show(FileWindow& window, const UploadPart& part, std::uint64_t from) const;
 
   S3Connection& connection_;
   const std::vector<UploadPart*> parts_;
   const bool needs_sha256_;
   const UploadChecksum checksum_;
-  std::vector<char> buffer_;  // of the thread
-  std::mutex mutex_;          // guards what follows; of taken_ only the writing
+  std::array<FileWindow, Md5Lanes::kLanes> windows_;  // of the thread
+  std::mutex mutex_;  // guards what follows; of taken_ only the writing
   std::condition_variable_any has_room_;
   std::size_t ready_ = 0;
   std::size_t taken_ = 0;

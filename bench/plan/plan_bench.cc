@@ -1,15 +1,18 @@
-// bench_plan FIXTURES [MODEL_TYPE]...: how long and in how much memory an export is planned at real
-// sizes. Planning is everything before the first weight is read: config, headers, graph, checks,
-// layout of the files.
+// bench_plan FIXTURES [MODEL_TYPE[=SIZES.json]]...: how long and in how much memory an export is
+// planned at real sizes. Planning is everything before the first weight is read: config, headers,
+// graph, checks, layout of the files.
 //
-// Sizes are transformers' defaults of each type (most of them those of the 7B model), flags those
-// of a fixture; weights are a hole in the file. Each type runs in a process of its own.
+// Sizes are transformers' defaults of each type (most of them those of the 7B model) unless a file
+// holds others, flags those of a fixture; weights are a hole in the file. Each type runs in a
+// process of its own.
 
 #include <chrono>
 #include <cstdio>
 #include <ctime>
 #include <fstream>
 #include <functional>
+#include <map>
+#include <span>
 
 #include <fmt/format.h>
 #include <malloc.h>
@@ -103,8 +106,8 @@ constexpr std::string_view kOverrides = R"({
                                "original_max_position_embeddings": 4096}}
 })";
 
-/// The fixture's config with the sizes of the config class.
-std::string real_config(const std::filesystem::path& fixture) {
+/// The fixture's config with the sizes of the config class, or those in the file `sizes`.
+std::string real_config(const std::filesystem::path& fixture, const std::string& sizes) {
   std::ifstream file(fixture / "checkpoint" / "config.json");
   Json config = Json::parse(file);
   for (Json* const part :
@@ -117,6 +120,10 @@ std::string real_config(const std::filesystem::path& fixture) {
   }
   config.update(
       Json::parse(kOverrides).value(config["model_type"].get<std::string>(), Json::object()));
+  if (!sizes.empty()) {
+    std::ifstream sizes_file(sizes);
+    config.update(Json::parse(sizes_file));
+  }
   return config.dump();
 }
 
@@ -145,8 +152,9 @@ std::string task_of(const Architecture& architecture) {
 
 void write_real_sizes(const Architecture& architecture,
                       const std::filesystem::path& fixture,
+                      const std::string& sizes,
                       const std::filesystem::path& place) {
-  const std::string config = real_config(fixture);
+  const std::string config = real_config(fixture, sizes);
   const auto tensors = testing::implied_tensors(config, task_of(architecture), place);
   testing::write_checkpoint(config, tensors, testing::Fill::kHole, place);
 }
@@ -197,12 +205,14 @@ bool run_alone(std::string_view model_type, const std::function<void()>& work) {
   return status == 0;
 }
 
-bool bench(const Architecture& architecture, const std::filesystem::path& fixture) {
+bool bench(const Architecture& architecture,
+           const std::filesystem::path& fixture,
+           const std::string& sizes) {
   std::string name = (std::filesystem::temp_directory_path() / "bench-plan-XXXXXX").string();
   const std::filesystem::path place = mkdtemp(name.data());
-  const bool is_done =
-      run_alone(architecture.model_type, [&] { write_real_sizes(architecture, fixture, place); }) &&
-      run_alone(architecture.model_type, [&] { plan_once(architecture, place); });
+  const bool is_done = run_alone(architecture.model_type,
+                                 [&] { write_real_sizes(architecture, fixture, sizes, place); }) &&
+                       run_alone(architecture.model_type, [&] { plan_once(architecture, place); });
   std::filesystem::remove_all(place);
   return is_done;
 }
@@ -221,20 +231,25 @@ std::filesystem::path fixture_of(const std::filesystem::path& fixtures,
 
 int run(int argc, char** argv) {
   if (argc < 2) {
-    fmt::print(stderr, "usage: bench_plan tests/fixtures [MODEL_TYPE]...\n");
+    fmt::print(stderr, "usage: bench_plan tests/fixtures [MODEL_TYPE[=SIZES.json]]...\n");
     return 2;
   }
   fmt::print(
       "{:<18}{:>8}{:>9}{:>9}{:>9}{:>9}\n", "model type", "10^9", "tensors", "ms", "cpu ms", "MiB");
   static_cast<void>(std::fflush(stdout));
+  std::map<std::string, std::string> wanted;  // type → file of sizes
+  for (const std::string argument : std::span(argv, argc).subspan(2)) {
+    const std::size_t end = argument.find('=');
+    wanted[argument.substr(0, end)] = end == std::string::npos ? "" : argument.substr(end + 1);
+  }
   int failures = 0;
+  const bool is_all = wanted.empty();
   for (const Architecture* const architecture : architectures()) {
-    const bool is_wanted =
-        argc == 2 || std::find(argv + 2, argv + argc, architecture->model_type) != argv + argc;
-    if (!is_wanted) {
+    const std::string model_type(architecture->model_type);
+    if (!is_all && !wanted.contains(model_type)) {
       continue;
     }
-    const bool is_done = bench(*architecture, fixture_of(argv[1], architecture->model_type));
+    const bool is_done = bench(*architecture, fixture_of(argv[1], model_type), wanted[model_type]);
     failures += is_done ? 0 : 1;
   }
   return failures == 0 ? 0 : 1;

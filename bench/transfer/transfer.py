@@ -4,14 +4,15 @@
     bench/transfer/transfer.py build/bench/bench/transfer/bench_transfer [--mib 1024] [--connections 8] [--rounds 7]
 
 The server is versitygw (tests/tools/versity-up.sh: it costs the least CPU, so that the clients are what is measured), or
-SeaweedFS with --server weed; what it is sent stays in memory, so that no disk is measured. Both clients move the same parts over the same number of connections and take turns, in the
-opposite order every other round, each after the disk has what the one before wrote. A ratio is taken within each round, so
-that what else the machine does hits both sides of it; the median of the rounds is printed, and the least and the largest.
-Times are of whole processes; CPU seconds are the clients' own and, apart, the server's meanwhile. curl gets presigned URLs and part files cut beforehand and writes a
-GET to one file per part; it puts nothing together. For PUT it is run twice: with every Content-MD5 known beforehand (it
-then computes no digest at all), and with the digests computed by openssl within the time, one process per processor, as
-a script would. The store signs, and computes and sends the Content-MD5 of every part. "bare put" is both without Content-MD5;
-the store then signs the SHA-256 of every part instead, as it does over plain http whenever no MD5 ties the bytes to the signature.
+SeaweedFS with --server weed; what it is sent stays in memory, so that no disk is measured. Both clients move the same parts
+over the same number of connections and take turns, in the opposite order every other round, each after the disk has what
+the one before wrote. A ratio is taken within each round, so that what else the machine does hits both sides of it; the
+median of the rounds is printed, and all of them. Times are of whole processes; CPU seconds are the clients' own and, apart,
+the server's meanwhile. curl gets presigned URLs and part files cut beforehand and writes a GET to one file per part; it puts
+nothing together. For PUT it is run twice: with every Content-MD5 known beforehand (it then computes no digest at all), and
+with the digests computed by openssl within the time, one process per processor, as a script would. The store signs, and
+computes and sends the Content-MD5 of every part. "bare put" is both without Content-MD5; the store then signs the SHA-256 of
+every part instead, as it does over plain http whenever no MD5 ties the bytes to the signature.
 """
 
 import argparse

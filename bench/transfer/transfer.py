@@ -9,9 +9,9 @@ over the same number of connections and take turns, in the opposite order every 
 the one before wrote. A ratio is taken within each round, so that what else the machine does hits both sides of it; the
 median of the rounds is printed, and all of them. Times are of whole processes; CPU seconds are the clients' own and, apart,
 the server's meanwhile. curl gets presigned URLs and part files cut beforehand and writes a GET to one file per part; it puts
-nothing together. For PUT it is run twice: with every Content-MD5 known beforehand (it then computes no digest at all), and
+nothing together. For PUT it is run three times: with every Content-MD5 known beforehand (it then computes no digest at all), and
 with the digests computed by openssl within the time, one process per processor, as a script would. The store signs, and
-computes and sends the Content-MD5 of every part. "bare put" is both without Content-MD5; the store then signs the SHA-256 of
+computes and sends the Content-MD5 of every part. Third, "bare put" is both without Content-MD5; the store then signs the SHA-256 of
 every part instead, as it does over plain http whenever no MD5 ties the bytes to the signature.
 """
 

@@ -16,6 +16,8 @@ namespace onnxferry {
 namespace {
 
 constexpr int kSeekTimeoutMs = 1'000;
+/// Where an assigned partition stands until start(): paused, so nothing is read from there.
+constexpr std::int64_t kParked = 0;
 constexpr std::int32_t kNoGeneration = -1;
 
 std::vector<TopicPartition> to_vector(const rd_kafka_topic_partition_list_t* list) {
@@ -183,6 +185,12 @@ void Consumer::on_rebalance(rd_kafka_t* /*handle*/,
 
 void Consumer::assign(rd_kafka_topic_partition_list_t* list) {
   has_joined_ = true;
+  // With an offset of ours the library asks for none: a partition whose committed offset it was
+  // refused, as while the coordinator moves, it never reads from (librdkafka issue 5586).
+  for (rd_kafka_topic_partition_t& partition :
+       std::span(list->elems, static_cast<std::size_t>(list->cnt))) {
+    partition.offset = kParked;
+  }
   if (is_cooperative(handle_.get())) {
     const KafkaError error(rd_kafka_incremental_assign(handle_.get(), list));
     if (error) {
@@ -287,11 +295,8 @@ void Consumer::check() {
 }
 
 bool Consumer::start(const TopicPartition& partition, std::optional<std::int64_t> offset) {
-  if (!offset) {
-    return true;
-  }
   const KafkaPartitions list = make_partitions(std::span(&partition, 1));
-  list->elems[0].offset = *offset;
+  list->elems[0].offset = offset.value_or(RD_KAFKA_OFFSET_INVALID);
   const KafkaError error(rd_kafka_seek_partitions(handle_.get(), list.get(), kSeekTimeoutMs));
   return !error && list->elems[0].err == RD_KAFKA_RESP_ERR_NO_ERROR;
 }

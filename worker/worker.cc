@@ -203,14 +203,6 @@ void Worker::take_committed(const CommittedReader::Answer& answer) {
   }
 }
 
-void Worker::start_partitions() {
-  for (auto& [name, partition] : partitions_) {
-    if (partition.is_loaded && !partition.is_started) {
-      partition.is_started = consumers_.start(name, partition.tracker.low_water());
-    }
-  }
-}
-
 void Worker::apply_pauses() {
   std::map<TopicPartition, std::size_t> unanswered;
   std::set<TopicPartition> early;  // the records behind an early one are due later still

@@ -52,8 +52,9 @@ class Worker : private ConsumerListener {
 
   struct Partition {
     std::uint64_t epoch = 0;
-    bool is_loaded = false;   ///< the tracker holds the committed state
-    bool is_started = false;  ///< records from its low water on may be taken
+    bool is_loaded = false;          ///< the tracker holds the committed state
+    bool is_started = false;         ///< records from its low water on may be taken
+    Clock::time_point next_warning;  ///< when to tell that it is still not started
     /// Another member waits for it: nothing more of it starts.
     std::optional<Clock::time_point> leaving_since;
     OffsetTracker tracker;

@@ -12,6 +12,8 @@ using std::chrono::milliseconds;
 
 /// A revoke waits so long for a transaction on its way: it would be aborted, the job done again.
 constexpr milliseconds kRevokeWait{2'000};
+constexpr milliseconds kSlowStart{10'000};
+constexpr milliseconds kWarnEvery{60'000};
 
 std::string elapsed_ms(std::chrono::steady_clock::time_point since) {
   const auto elapsed = std::chrono::steady_clock::now() - since;
@@ -30,12 +32,32 @@ void Worker::on_assigned(std::span<const TopicPartition> partitions) {
   const std::uint64_t epoch = next_epoch_++;
   std::string names;
   for (const TopicPartition& partition : partitions) {
-    partitions_[partition] = Partition{.epoch = epoch, .tracker = {}};
+    partitions_[partition] =
+        Partition{.epoch = epoch, .next_warning = Clock::now() + kSlowStart, .tracker = {}};
     names += (names.empty() ? "" : ",") + to_string(partition);
   }
   log(LogLevel::kInfo, "partitions assigned", {{"partitions", names}});
   if (!partitions.empty() && committed_) {
     committed_->ask(epoch, {partitions.begin(), partitions.end()});
+  }
+}
+
+void Worker::start_partitions() {
+  for (auto& [name, partition] : partitions_) {
+    if (partition.is_loaded && !partition.is_started) {
+      partition.is_started = consumers_.start(name, partition.tracker.low_water());
+    }
+    // Its lag grows and nothing else tells why.
+    if (!partition.is_started && Clock::now() > partition.next_warning) {
+      partition.next_warning = Clock::now() + kWarnEvery;
+      log(LogLevel::kWarn,
+          "an assigned partition is not read yet",
+          {{"partition", to_string(name)},
+           {"reason",
+            partition.is_loaded ? "librdkafka does not accept its offset"
+                                : "its committed offset cannot be read; the group's coordinator "
+                                  "does not answer, or a dead worker's transaction is open"}});
+    }
   }
 }
 

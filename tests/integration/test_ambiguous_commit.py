@@ -7,7 +7,15 @@ import pytest
 from harness.auditor import Auditor
 from harness.environment import free_port
 from harness.fake import Starts, fake_flags, fake_request
-from harness.kafka_proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, Loss
+from harness.kafka_proxy import (
+    END_TXN,
+    NOT_COORDINATOR,
+    OFFSET_FETCH,
+    TXN_OFFSET_COMMIT,
+    KafkaProxy,
+    Loss,
+    offset_fetch_error,
+)
 from harness.servers import Kafka
 from harness.wait import wait_for
 
@@ -112,3 +120,18 @@ def test_the_broker_gave_the_transaction_up(make_scene):
     assert "a commit's outcome is unknown" in log
     assert "changes=1 committed=0 the committed offsets tell" in log
     assert len(scene.reader.read_uncommitted(replies)) == 3
+
+
+def test_the_coordinator_moves_while_partitions_are_assigned(proxied, make_worker, make_topics):
+    """What the old coordinator answers when asked for committed offsets. librdkafka does not ask again by itself
+    (its issue 5586), and a partition whose start it asked for is then never read."""
+    broker, proxy, reader = proxied
+    topics = make_topics(reader=reader)
+    proxy.replace(OFFSET_FETCH, offset_fetch_error(topics.group, NOT_COORDINATOR), times=1_000_000)
+    worker = make_worker(fake_flags(), bootstrap=proxy.bootstrap, topics_=topics).start()
+    broker.produce(topics.requests, json.dumps(fake_request("ok", request_id="one")).encode())
+    wait_for(lambda: "an assigned partition is not read yet" in worker.log(), 30, "the warning")
+    assert proxy.replaced > 2  # both of the worker's consumers have been assigned one
+    proxy.replace(OFFSET_FETCH, None, times=0)
+    reader.wait_for_records(topics.replies, 1, 60)
+    assert worker.stop() == 0

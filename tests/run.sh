@@ -174,7 +174,7 @@ run_deploy() {
 # Most of these tests wait most of the time, so more of them run at once than there are processors; each process has a
 # broker and an S3 server of its own. What -k chooses runs in one, with its output in order.
 run_integration() {
-  local parallel=(-n $(($(nproc) + 1)) --dist loadgroup)
+  local parallel=(-n $(($(nproc) + 2)) --dist loadgroup)
   [ ${#pytest_args[@]} = 0 ] || parallel=()
   ONNXFERRY_BINARY=$(cd "$build_dir" && pwd)/worker/onnxferry "$ONNXFERRY_TEST_CACHE/venv/bin/python" -B -m pytest \
     -p no:cacheprovider -q --durations=10 "${parallel[@]}" "${pytest_args[@]}" tests/integration

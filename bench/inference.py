@@ -3,6 +3,7 @@
 
     python3 bench/inference.py OURS PEER                  # directories with model.onnx (and config.json)
     python3 bench/inference.py OURS PEER --nodes [SLIM]   # node counts only; SLIM: the peer's file after onnxslim
+    python3 bench/inference.py OURS PEER --products       # matrix products and the rest, for inputs of many tokens
 
 Needs numpy and onnxruntime. Both models are open in one process and take turns, run by run, so that whatever
 else the machine does hits both; every figure is the median over all rounds and ratios are peer / ours (above 1:
@@ -13,12 +14,14 @@ import argparse
 import json
 import mmap
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 # (name, new tokens, past tokens)
 DECODER_CASES = [("prefill 128", 128, 0), ("prefill 512", 512, 0), ("decode at 128", 1, 128), ("decode at 1024", 1, 1024)]
 ENCODER_CASES = [("sequence 32", 32, 0), ("sequence 128", 128, 0)]
+PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "FusedGemm"}
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
@@ -97,12 +100,15 @@ def print_nodes(ours, peer, slimmed):
 # --- speed -----------------------------------------------------------------------------------------------------
 
 
-def open_session(path, threads):
+def open_session(path, threads, profile=None):
+    """(session, seconds to load). `profile`: begin of the name of the file that end_profiling() names."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     # Else the threads of the session that has just run spin on and take a core from the next one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     start = time.perf_counter()
@@ -157,26 +163,72 @@ def run_case(sessions, case, rounds, vocab):
     return times, float(numpy.abs(first[0].astype("float64") - first[1].astype("float64")).max())
 
 
+def read_model(ours, peer, vocab):
+    """(vocabulary size, positions) of the model that both are."""
+    config = {**read_config(peer), **read_config(ours)}
+    vocab = vocab or config.get("vocab_size") or sys.exit("no vocab_size in config.json: give --vocab")
+    return vocab, config.get("max_position_embeddings", 1 << 30)
+
+
+def cases_of(session, limit):
+    """The cases for this kind of model; those beyond its positions are left out with a line."""
+    has_past = any(item.name.startswith("past_key_values.") for item in session.get_inputs())
+    for case in DECODER_CASES if has_past else ENCODER_CASES:
+        if case[1] + case[2] > limit:
+            print(f"{case[0]:16s} left out: the model has {limit} positions")
+        else:
+            yield case
+
+
 def print_speed(ours, peer, rounds, threads, vocab):
     import numpy
     import onnxruntime
 
-    config = {**read_config(peer), **read_config(ours)}
-    vocab = vocab or config.get("vocab_size") or sys.exit("no vocab_size in config.json: give --vocab")
-    limit = config.get("max_position_embeddings", 1 << 30)
+    vocab, limit = read_model(ours, peer, vocab)
     opened = [open_session(path, threads) for path in (ours, peer)]
     sessions = [session for session, _ in opened]
-    has_past = any(item.name.startswith("past_key_values.") for item in sessions[0].get_inputs())
     print(f"onnxruntime {onnxruntime.__version__}, {threads} threads, {rounds} rounds; median milliseconds")
     print(f"{'':16s}{'ours':>10s}{'peer':>10s}{'peer / ours':>13s}{'max diff':>11s}")
     print(f"{'load':16s}{opened[0][1] * 1e3:10.1f}{opened[1][1] * 1e3:10.1f}{opened[1][1] / opened[0][1]:13.2f}")
-    for case in DECODER_CASES if has_past else ENCODER_CASES:
-        if case[1] + case[2] > limit:
-            print(f"{case[0]:16s} left out: the model has {limit} positions")
-            continue
+    for case in cases_of(sessions[0], limit):
         times, difference = run_case(sessions, case, rounds, vocab)
         a, b = (float(numpy.median(values)) for values in times)
         print(f"{case[0]:16s}{a:10.2f}{b:10.2f}{b / a:13.2f}{difference:11.1e}")
+
+
+def kernel_times(profile):
+    """(matrix products, all other kernels) in milliseconds of every run in a profile of ONNX Runtime."""
+    events = json.loads(Path(profile).read_text())
+    runs = [(event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run"]
+    times = [[0.0, 0.0] for _ in runs]
+    at = 0
+    for event in sorted((e for e in events if e["name"].endswith("_kernel_time")), key=lambda event: event["ts"]):
+        while event["ts"] >= runs[at][1]:
+            at += 1
+        times[at][event["args"]["op_name"] not in PRODUCTS] += event["dur"] / 1e3
+    return times
+
+
+def print_products(ours, peer, rounds, threads, vocab):
+    """What a graph can gain that has the same matrix products: ours without any other kernel is the bound."""
+    import numpy
+
+    vocab, limit = read_model(ours, peer, vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = [open_session(path, threads, f"{folder}/{i}")[0] for i, path in enumerate((ours, peer))]
+        cases = [case for case in cases_of(sessions[0], limit) if case[1] > 1]
+        for case in cases:
+            run_case(sessions, case, rounds, vocab)
+        profiles = [kernel_times(session.end_profiling()) for session in sessions]
+    print(f"{threads} threads, {rounds} rounds; median milliseconds in kernels: products, all others")
+    print(f"{'':16s}{'ours':>18s}{'peer':>18s}{'peer / ours':>13s}{'ours without others':>21s}")
+    for i, case in enumerate(cases):
+        length = len(profiles[0]) // len(cases)
+        a, b = (numpy.median(times[i * length + 1 : (i + 1) * length], axis=0) for times in profiles)
+        print(
+            f"{case[0]:16s}{a[0]:10.0f}{a[1]:8.0f}{b[0]:10.0f}{b[1]:8.0f}"
+            f"{b.sum() / a.sum():13.2f}{b.sum() / a[0]:21.2f}"
+        )
 
 
 def main():
@@ -187,9 +239,12 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--vocab", type=int, help="token ids are below it (default: config.json's vocab_size)")
     parser.add_argument("--nodes", nargs="?", const="", metavar="SLIM", help="print node counts instead of speed")
+    parser.add_argument("--products", action="store_true", help="print how much of the time is matrix products")
     args = parser.parse_args()
     if args.nodes is not None:
         print_nodes(args.ours, args.peer, args.nodes)
+    elif args.products:
+        print_products(args.ours, args.peer, args.rounds, args.threads, args.vocab)
     else:
         print_speed(args.ours, args.peer, args.rounds, args.threads, args.vocab)
 

@@ -56,6 +56,7 @@ class GraphCheck {
       values_.emplace(constant.name(), KnownValue{.type = type, .data = &constant});
     }
     for (const onnx::ValueInfoProto& output : graph_.output()) {
+      onnx::checker::check_value_info(output, context_);
       auto* const type = make<onnx::TypeProto>();
       *type = output.type();
       declared_.emplace(output.name(), type);
@@ -76,7 +77,8 @@ class GraphCheck {
     return google::protobuf::Arena::CreateMessage<Message>(&arena_);
   }
 
-  /// The model without nodes and weights. Shapes and axes stay: inference needs their values.
+  /// The model without nodes, weights and outputs: newer versions of the library want a node that
+  /// makes an output. Shapes and axes stay: inference needs their values.
   void make_frame() {
     frame_.set_ir_version(proto_.ir_version());
     frame_.set_producer_name(proto_.producer_name());
@@ -85,7 +87,6 @@ class GraphCheck {
     onnx::GraphProto& graph = *frame_.mutable_graph();
     graph.set_name(graph_.name());
     *graph.mutable_input() = graph_.input();
-    *graph.mutable_output() = graph_.output();
     for (const auto& [name, recipe] : recipes_) {
       if (recipe->op == RecipeNode::Op::kLiteral) {
         onnx::TensorProto& constant = *graph.add_initializer();

@@ -3,7 +3,7 @@
 BUILD_PACKAGES=(g++ cmake ninja-build ccache pkg-config protobuf-compiler libprotobuf-dev libonnx-dev librdkafka-dev
   libcurl4-openssl-dev libssl-dev libarchive-dev libisal-dev libzstd-dev libutf8proc-dev zlib1g-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
   libcli11-dev libhwy-dev libcpp-httplib-dev prometheus-cpp-dev libpugixml-dev libsystemd-dev)
-TEST_PACKAGES=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev kcat unzip curl openssl python3 python3-pip python3-venv openjdk-17-jdk-headless maven procps iproute2)
+TEST_PACKAGES=(libgtest-dev libgmock-dev librapidcheck-dev libbenchmark-dev kcat unzip curl openssl python3 python3-pip python3-venv default-jdk-headless maven procps iproute2)
 FUZZ_PACKAGES=(clang-19 libclang-rt-19-dev)
 LINT_PACKAGES=(clang-format-19 clang-tidy-19)
 

@@ -62,11 +62,8 @@ std::uint64_t find_count(const std::string& text, std::string_view key) {
 }
 
 std::vector<std::string> needed_controllers(const JobCgroups::Limits& limits) {
-  std::vector<std::string> names = {"memory"};
-  if (limits.cpu_percent != 0) {
-    names.emplace_back("cpu");
-  }
-  return names;
+  return limits.cpu_percent == 0 ? std::vector<std::string>{"memory"}
+                                 : std::vector<std::string>{"memory", "cpu"};
 }
 
 /// Why the group is not ours to divide; empty: it is.

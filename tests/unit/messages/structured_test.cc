@@ -42,7 +42,7 @@ TEST(StructuredRequest, TakesItsAttributesFromTheValue) {
   EXPECT_EQ(decoded.envelope.mode, ContentMode::kStructured);
   EXPECT_EQ(decoded.envelope.encoding, Encoding::kJson);
   EXPECT_EQ(decoded.envelope.correlation_id, "c-1");
-  EXPECT_EQ(decoded.envelope.traceparent, value["traceparent"]);
+  EXPECT_EQ(decoded.envelope.traceparent, value["traceparent"].get<std::string>());
 }
 
 TEST(StructuredRequest, IsFoundInAnyLetterCase) {

@@ -2,15 +2,17 @@
 // the file named by SHIFTED_CLOCK_FILE holds, as 8 bytes of this machine's order, to every reading
 // of the time of day. The file is mapped, so writing it is a jump for a process that runs.
 //
-// As with a real jump, the monotonic clock goes on. Waits until a time of day are not shifted: they
-// would be off by the whole shift, and not by its change as with a real one.
+// As with a real jump, the monotonic clock goes on. Waits until a time of day (librdkafka's, by
+// cnd_timedwait) last as long as the shifted clock says; one that is under way sees no jump.
 #include <cstdint>
 #include <cstdlib>
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,6 +57,18 @@ int gettimeofday(timeval* now, void* /*zone*/) noexcept {
   now->tv_sec = time.tv_sec;
   now->tv_usec = time.tv_nsec / 1000;
   return result;
+}
+
+int timespec_get(timespec* now, int base) noexcept {
+  return base == TIME_UTC && clock_gettime(CLOCK_REALTIME, now) == 0 ? base : 0;
+}
+
+int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* until) {
+  static const auto kWait =
+      reinterpret_cast<decltype(&cnd_timedwait)>(::dlsym(RTLD_NEXT, "cnd_timedwait"));
+  timespec kernels = *until;
+  kernels.tv_sec -= shift();
+  return kWait(condition, mutex, &kernels);
 }
 
 time_t time(time_t* out) noexcept {

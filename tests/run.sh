@@ -47,7 +47,7 @@ stop_servers() {
       */versity/pid) tests/tools/versity-down.sh "$(dirname "$pid_file")" || true ;;
       */proxy/pid) kill "$(cat "$pid_file")" 2>/dev/null || true ;;
     esac
-  done < <(find "$run_dir" -maxdepth 3 -name pid)
+  done < <(find "$run_dir" -maxdepth 4 -name pid)
   # A chaos run gives one worker a small disk of its own.
   awk -v root="$run_dir/" 'index($2, root) == 1 { print $2 }' /proc/mounts | xargs -r umount --lazy || true
   rm -rf "$run_dir"

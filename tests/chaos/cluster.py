@@ -1,4 +1,4 @@
-"""A broker, an S3 server behind a fault proxy, and workers: what the chaos run and its relatives run on."""
+"""Brokers, an S3 server behind a fault proxy, and workers: what the chaos run and its relatives run on."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 from conftest import Topics
 from harness.auditor import Auditor
 from harness.environment import CACHE
-from harness.servers import S3, FaultProxy, Kafka
+from harness.servers import S3, FaultProxy, KafkaCluster
 from harness.worker import Worker
 
 PARTITIONS = 6
@@ -31,12 +31,12 @@ class CountingProxy(FaultProxy):
 
 
 class Cluster:
-    def __init__(self, folder, workers, flags, broker_properties="", prepare=lambda cluster: None):
+    def __init__(self, folder, workers, flags, brokers=1, broker_properties="", prepare=lambda cluster: None):
         """`prepare` sees the workers before they start."""
         self.folder = folder
         self.flags = (*FAST_GROUP, *flags)
         self.disk = self.clock = None  # of some worker's host: hosts.py
-        self.kafka = Kafka(folder / "kafka", broker_properties).start()
+        self.kafka = KafkaCluster(folder / "kafka", brokers, broker_properties).start()
         self.s3 = S3(folder / "s3").start()
         self.bucket = self.s3.bucket("chaos")
         self.proxy = CountingProxy(self.s3.port).start()
@@ -64,8 +64,7 @@ class Cluster:
         self.auditor.close()
         self.proxy.stop()
         self.s3.stop()
-        self.kafka.resume()
-        self.kafka.kill()
+        self.kafka.close()
 
     def _worker(self, name):
         flags = (*self.flags, f"--cancel-topic={self.cancel_topic}", f"--kafka=client.id={name}")

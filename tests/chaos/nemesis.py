@@ -36,6 +36,7 @@ class Nemesis:
             self.join_and_leave,
             self.kill_broker,
             self.pause_broker,
+            self.roll_broker,
             self.store_says_slow_down,
             self.store_says_errors_in_200,
             self.store_loses_replies,
@@ -161,16 +162,24 @@ class Nemesis:
     # --- broker
 
     def kill_broker(self):
-        self.cluster.kafka.kill()
+        broker = self._any_broker()
+        broker.kill()
         self._nap(0.5, 2.0)
-        self.cluster.kafka.start()
+        broker.start()
         self.fired["broker killed"] += 1
 
     def pause_broker(self):
-        self.cluster.kafka.pause()
+        broker = self._any_broker()
+        broker.pause()
         self._nap(1.0, 5.0)
-        self.cluster.kafka.resume()
+        broker.resume()
         self.fired["broker paused"] += 1
+
+    def roll_broker(self):
+        broker = self._any_broker()
+        broker.stop()
+        broker.start()
+        self.fired["broker rolled"] += 1
 
     # --- object store
 
@@ -242,6 +251,9 @@ class Nemesis:
 
     def _any_worker(self):
         return self.rng.choice(self.cluster.workers)
+
+    def _any_broker(self):
+        return self.rng.choice(self.cluster.kafka.nodes)
 
     @staticmethod
     def _has_partitions(worker):

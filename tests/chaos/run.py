@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A seeded chaos run: N workers, a real broker, a real S3 server, faults all the time, and a verdict.
+"""A seeded chaos run: N workers, real brokers, a real S3 server, faults all the time, and a verdict.
 
-    tests/chaos/run.py [--jobs 100] [--workers 3] [--seed N] [--pace 0.5] [--report FILE]
+    tests/chaos/run.py [--jobs 100] [--workers 3] [--brokers 3] [--seed N] [--pace 0.5] [--report FILE]
 
 Prints what goes wrong as it happens, then the report. Exit status 0: every request has exactly one right answer, nothing
 is left anywhere, every kind of fault (in a short run all but two) has really happened, and the control (a reader without read_committed) saw
@@ -111,7 +111,7 @@ def run(options, folder):
     rng = random.Random(options.seed)
     checkpoints = make_checkpoints(folder)
     digests = reference_digests(checkpoints, folder / "reference")
-    cluster = Cluster(folder, options.workers, CHAOS_FLAGS, f"message.max.bytes={MAX_MESSAGE_BYTES}", prepare_hosts)
+    cluster = Cluster(folder, options.workers, CHAOS_FLAGS, options.brokers, f"message.max.bytes={MAX_MESSAGE_BYTES}", prepare_hosts)
     try:
         workload = Workload(cluster.bucket, options.jobs, rng, checkpoints, digests)
         oracle = Oracle(cluster.auditor, cluster.topics, cluster.bucket, workload)
@@ -165,6 +165,7 @@ def make_report(options, cluster, oracle, nemesis, seconds):
     return {
         "seed": options.seed,
         "workers": options.workers,
+        "brokers": options.brokers,
         "seconds": round(seconds),
         "records": sum(oracle.expected().values()),
         "replies": len(replies),
@@ -183,7 +184,7 @@ def print_report(report, violations, file):
     def line(name, value):
         print(f"{name:34s} {value}", file=file)
 
-    for name in ("seed", "workers", "seconds", "records", "replies", "unreadable requests", "attempts above 1", "answered from a manifest"):
+    for name in ("seed", "workers", "brokers", "seconds", "records", "replies", "unreadable requests", "attempts above 1", "answered from a manifest"):
         line(name, report[name])
     for code, count in report["codes"].most_common():
         line(f"  {code}", count)
@@ -204,6 +205,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--brokers", type=int, default=3, help="1: every fault of the broker is an outage")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(3), "big"))
     parser.add_argument("--pace", type=float, default=0.5, help="seconds between requests")
     parser.add_argument("--settle", type=float, default=180, help="seconds for the last answers after the faults end")

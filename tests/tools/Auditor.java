@@ -53,6 +53,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Auditor {
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final long LIMIT_SECONDS = 60;
+  private static final short BROKERS_DEFAULT = -1; // replicas of a new topic
 
   private final String bootstrap;
   private final PrintStream out = new PrintStream(System.out, false, StandardCharsets.UTF_8);
@@ -176,8 +177,8 @@ public final class Auditor {
     List<NewTopic> wanted = new ArrayList<>();
     for (String topic : topics) {
       String[] parts = topic.split(":");
-      wanted.add(
-          new NewTopic(parts[0], parts.length > 1 ? Integer.parseInt(parts[1]) : 1, (short) 1));
+      int partitions = parts.length > 1 ? Integer.parseInt(parts[1]) : 1;
+      wanted.add(new NewTopic(parts[0], partitions, BROKERS_DEFAULT));
     }
     get(admin().createTopics(wanted).all());
     return JSON.createObjectNode().put("done", "create");

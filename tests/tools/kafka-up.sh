@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# kafka-up.sh WORKDIR PORT: start a real single-node Apache Kafka (KRaft) from its Maven jars on 127.0.0.1:PORT.
+# kafka-up.sh WORKDIR PORT: start a node of a real Apache Kafka (KRaft) from its Maven jars on 127.0.0.1:PORT.
 #   A second call with the same WORKDIR after a stop or kill restarts it on the same data.
 #   The controller listens on KAFKA_CONTROLLER_PORT (PORT + 1).
 #   KAFKA_LISTENER=NAME:PROTOCOL:PORT[:ADVERTISED]  a second listener, e.g. SECURE:SASL_SSL:9193; ADVERTISED is the port that
 #     clients are sent to instead, of a proxy
 #   KAFKA_SCRAM=USER:PASSWORD            make this SCRAM-SHA-512 user when the storage is formatted
+#   KAFKA_NODE=ID KAFKA_VOTERS=ID@HOST:PORT,... KAFKA_CLUSTER_ID=...  one of several nodes, each broker and controller; start
+#     them at the same time, as each waits for a majority
 #   KAFKA_EXTRA="key=value\nkey=value"   further server properties, last wins
 #   KAFKA_HEAP (256m), KAFKA_LOG (warn)
 # Writes WORKDIR/{pid,bootstrap,stdout.log,server.properties,data/}; last line: "bootstrap=127.0.0.1:PORT pid=PID".
@@ -29,8 +31,8 @@ IFS=: read -r name protocol second_port advertised_port <<<"${KAFKA_LISTENER:-}"
 # take seconds (the controller waits for the dead incarnation); the dedupe buffer's default needs half the heap.
 cat >"$work/server.properties" <<P
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller_port
+node.id=${KAFKA_NODE:-1}
+controller.quorum.voters=${KAFKA_VOTERS:-1@127.0.0.1:$controller_port}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port${name:+,$name://127.0.0.1:$second_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:$port${name:+,$name://127.0.0.1:${advertised_port:-$second_port}}
@@ -72,7 +74,7 @@ jvm+=("-D$simple.defaultLogLevel=${KAFKA_LOG:-warn}" "-D$simple.log.kafka.server
   "-D$simple.dateTimeFormat=HH:mm:ss.SSS" "-D$simple.showThreadName=false" "-D$simple.showShortLogName=true")
 
 if [ ! -e "$work/data/meta.properties" ]; then
-  cluster_id=$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)
+  cluster_id=${KAFKA_CLUSTER_ID:-$(head -c16 /dev/urandom | base64 | tr '+/' 'AB' | cut -c1-22)}
   users=()
   [ -z "${KAFKA_SCRAM:-}" ] || users=(--add-scram "SCRAM-SHA-512=[name=${KAFKA_SCRAM%%:*},password=${KAFKA_SCRAM#*:}]")
   java "${jvm[@]}" -Xmx64m -cp "$jars/*" kafka.tools.StorageTool format -t "$cluster_id" \

@@ -4,12 +4,15 @@ All bind to 127.0.0.1 on free ports, keep their files below one run folder and a
 also sweeps the run folder when a test run is killed.
 """
 
+import base64
+import concurrent.futures
 import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
+import uuid
 
 import boto3
 from botocore.config import Config
@@ -24,7 +27,8 @@ ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
 class Kafka:
     """One broker. start() after kill() or stop() brings it back on the same port with the same data.
 
-    `listener` and `scram` are kafka-up.sh's KAFKA_LISTENER and KAFKA_SCRAM.
+    `listener` and `scram` are kafka-up.sh's KAFKA_LISTENER and KAFKA_SCRAM. `environment` holds further ones;
+    KafkaCluster sets it and `bootstrap` for each of its nodes.
     """
 
     def __init__(self, work, extra="", listener="", scram=""):
@@ -70,6 +74,51 @@ class Kafka:
         message = self.work / "record"
         message.write_bytes(value)
         _run(command + [message])
+
+
+class KafkaCluster:
+    """Brokers of one cluster, each a controller too. Every record is on all of them, and written when a majority has it,
+    so any one of them may be away: leaders and coordinators move to the others."""
+
+    def __init__(self, work, count, extra=""):
+        majority = count // 2 + 1
+        properties = [
+            f"default.replication.factor={count}",
+            f"min.insync.replicas={majority}",
+            f"offsets.topic.replication.factor={count}",
+            f"offsets.topic.num.partitions={count}",
+            f"transaction.state.log.replication.factor={count}",
+            f"transaction.state.log.min.isr={majority}",
+            f"transaction.state.log.num.partitions={2 * count}",
+            # A broker that is back leads its share again soon.
+            "leader.imbalance.check.interval.seconds=5",
+            extra,
+        ]
+        work.mkdir()
+        self.nodes = [Kafka(work / f"node{i}", "\n".join(properties)) for i in range(count)]
+        self.bootstrap = ",".join(node.bootstrap for node in self.nodes)
+        voters = [f"{i}@127.0.0.1:{node.port + 1}" for i, node in enumerate(self.nodes)]
+        cluster_id = base64.b64encode(uuid.uuid4().bytes, b"AB").decode().rstrip("=")
+        for i, node in enumerate(self.nodes):
+            node.bootstrap = self.bootstrap
+            node.environment |= {
+                "KAFKA_NODE": str(i),
+                "KAFKA_VOTERS": ",".join(voters),
+                "KAFKA_CLUSTER_ID": cluster_id,
+            }
+
+    def start(self):
+        with concurrent.futures.ThreadPoolExecutor(len(self.nodes)) as pool:
+            list(pool.map(Kafka.start, self.nodes))
+        return self
+
+    def close(self):
+        for node in self.nodes:
+            node.resume()
+            node.kill()
+
+    def produce(self, *arguments, **options):
+        self.nodes[0].produce(*arguments, **options)
 
 
 class S3:

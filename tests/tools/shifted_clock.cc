@@ -19,8 +19,8 @@
 namespace {
 
 const volatile std::int64_t* map_shift() {
-  static const std::int64_t kNone = 0;
-  const char* path = std::getenv("SHIFTED_CLOCK_FILE");
+  static constexpr std::int64_t kNone = 0;
+  const char* path = std::getenv("SHIFTED_CLOCK_FILE");  // NOLINT(concurrency-mt-unsafe): at start
   const int file = path == nullptr ? -1 : ::open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) {
     return &kNone;
@@ -31,8 +31,8 @@ const volatile std::int64_t* map_shift() {
 }
 
 std::int64_t shift() {
-  static const volatile std::int64_t* const kShift = map_shift();
-  return *kShift;
+  static const volatile std::int64_t* const mapped = map_shift();
+  return *mapped;
 }
 
 bool is_time_of_day(clockid_t clock) {
@@ -64,11 +64,11 @@ int timespec_get(timespec* now, int base) noexcept {
 }
 
 int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* until) {
-  static const auto kWait =
+  static const auto wait =
       reinterpret_cast<decltype(&cnd_timedwait)>(::dlsym(RTLD_NEXT, "cnd_timedwait"));
   timespec kernels = *until;
   kernels.tv_sec -= shift();
-  return kWait(condition, mutex, &kernels);
+  return wait(condition, mutex, &kernels);
 }
 
 time_t time(time_t* out) noexcept {

@@ -28,7 +28,6 @@ images bud --format docker --pull-never --layers -f deploy/Dockerfile -t onnxfer
 container=$(images from --pull-never onnxferry)
 for fixture in bert-text-classification distilbert-fill-mask qwen2; do
   echo "==> $fixture"
-  # The image's user has a home nowhere, and writes where any user may.
   images run --volume "$PWD/tests/fixtures/$fixture/checkpoint:/checkpoint:ro" "$container" -- \
     onnxferry export /checkpoint "/tmp/$fixture" --verify full 2>"$work/log" || { tail -20 "$work/log"; exit 1; }
 done

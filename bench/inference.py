@@ -5,9 +5,9 @@
     python3 bench/inference.py OURS PEER --nodes [SLIM]   # node counts only; SLIM: the peer's file after onnxslim
     python3 bench/inference.py OURS PEER --products       # matrix products and the rest, for inputs of many tokens
 
-Needs numpy and onnxruntime. Both models are open in one process and take turns, run by run, so that whatever
-else the machine does hits both; every figure is the median over all rounds and ratios are peer / ours (above 1:
-ours is faster).
+Needs numpy and onnxruntime. Each model has a process of its own, a new one every round, and they take turns, so that
+whatever else the machine does hits both; every figure is the median over all rounds and ratios are peer / ours
+(above 1: ours is faster).
 """
 
 import argparse
@@ -16,7 +16,10 @@ import mmap
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 # (name, new tokens, past tokens)
 DECODER_CASES = [("prefill 128", 128, 0), ("prefill 512", 512, 0), ("decode at 128", 1, 128), ("decode at 1024", 1, 1024)]
@@ -140,65 +143,118 @@ def feeds(session, tokens, past, vocab):
     return result
 
 
-def run_case(sessions, case, rounds, vocab):
-    """Milliseconds of every timed run of each session, and the largest difference of their first outputs.
+def run_case(session, case, vocab):
+    """Milliseconds of every timed run of a turn.
 
-    A turn is several runs of one session, the first of them not timed: whoever serves a model runs it again and again,
-    and alternating single runs would time how each session refills the caches that the other has emptied.
+    A turn is several runs, the first of them not timed: whoever serves a model runs it again and again, and alternating
+    single runs would time how each session refills the caches that the other has emptied.
     """
+    _, tokens, past = case
+    inputs = feeds(session, tokens, past, vocab)
+    session.run(None, inputs)
+    times = []
+    for _ in range(3 if tokens > 1 else 20):
+        start = time.perf_counter()
+        session.run(None, inputs)
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def save_output(session, case, vocab, path):
     import numpy
 
-    _, tokens, past = case
-    inputs = [feeds(session, tokens, past, vocab) for session in sessions]
-    first = [session.run(None, values)[0] for session, values in zip(sessions, inputs)]
-    times = [[] for _ in sessions]
-    repeats = 3 if tokens > 1 else 10
-    for turn in range(rounds):
-        for i in range(len(sessions)) if turn % 2 == 0 else reversed(range(len(sessions))):
-            sessions[i].run(None, inputs[i])
-            for _ in range(repeats):
-                start = time.perf_counter()
-                sessions[i].run(None, inputs[i])
-                times[i].append((time.perf_counter() - start) * 1e3)
-    return times, float(numpy.abs(first[0].astype("float64") - first[1].astype("float64")).max())
-
-
-def read_model(ours, peer, vocab):
-    """(vocabulary size, positions) of the model that both are."""
-    config = {**read_config(peer), **read_config(ours)}
-    vocab = vocab or config.get("vocab_size") or sys.exit("no vocab_size in config.json: give --vocab")
-    return vocab, config.get("max_position_embeddings", 1 << 30)
+    numpy.save(path, session.run(None, feeds(session, *case[1:], vocab))[0])
 
 
 def cases_of(session, limit):
-    """The cases for this kind of model; those beyond its positions are left out with a line."""
+    """The cases for this kind of model, and the names of those beyond its positions."""
     has_past = any(item.name.startswith("past_key_values.") for item in session.get_inputs())
-    for case in DECODER_CASES if has_past else ENCODER_CASES:
-        if case[1] + case[2] > limit:
-            print(f"{case[0]:16s} left out: the model has {limit} positions")
-        else:
-            yield case
+    cases = DECODER_CASES if has_past else ENCODER_CASES
+    fits = [case for case in cases if case[1] + case[2] <= limit]
+    return fits, [case[0] for case in cases if case not in fits]
 
 
-def print_speed(ours, peer, rounds, threads, vocab):
+class Model:
+    """A session in a process of its own, closed with it.
+
+    Of two sessions in one process the one that was opened first is 3 to 5 % slower, whichever it is: the weights
+    that ONNX Runtime packs lie elsewhere in memory.
+    """
+
+    def __init__(self, path, threads, profile):
+        self.process = ProcessPoolExecutor(1, get_context("spawn"))
+        self.load_s = self.process.submit(Model.open, path, threads, profile).result()
+
+    def run(self, function, *args):
+        """function(session, *args), there."""
+        return self.process.submit(Model.call, function, *args).result()
+
+    @staticmethod
+    def open(*args):
+        Model.session, seconds = open_session(*args)
+        return seconds
+
+    @staticmethod
+    def call(function, *args):
+        return function(Model.session, *args)
+
+
+def turns(args, profile=None):
+    """Every round's two models, newly opened, with the order in which they take their turns."""
+    for turn in range(args.rounds):
+        order = [0, 1] if turn % 2 == 0 else [1, 0]
+        models = {i: Model((args.ours, args.peer)[i], args.threads, profile and f"{profile}/{turn}-{i}") for i in order}
+        yield models, order
+        for model in models.values():
+            model.process.shutdown()
+
+
+def read_model(args):
+    """(vocabulary size, positions) of the model that both are."""
+    config = {**read_config(args.peer), **read_config(args.ours)}
+    vocab = args.vocab or config.get("vocab_size") or sys.exit("no vocab_size in config.json: give --vocab")
+    return vocab, config.get("max_position_embeddings", 1 << 30)
+
+
+def output_difference(models, case, vocab):
+    """The largest difference of the first outputs."""
     import numpy
+
+    with tempfile.TemporaryDirectory() as folder:
+        for i, model in models.items():
+            model.run(save_output, case, vocab, f"{folder}/{i}.npy")
+        ours, peer = (numpy.load(f"{folder}/{i}.npy", mmap_mode="r") for i in (0, 1))
+        return float(numpy.abs(ours.astype("float64") - peer.astype("float64")).max())
+
+
+def print_speed(args):
     import onnxruntime
 
-    vocab, limit = read_model(ours, peer, vocab)
-    opened = [open_session(path, threads) for path in (ours, peer)]
-    sessions = [session for session, _ in opened]
-    print(f"onnxruntime {onnxruntime.__version__}, {threads} threads, {rounds} rounds; median milliseconds")
+    vocab, limit = read_model(args)
+    loads, times, differences = ([], []), {}, {}
+    for models, order in turns(args):
+        cases, left_out = models[0].run(cases_of, limit)
+        for i in order:
+            loads[i].append(models[i].load_s * 1e3)
+        for case in cases:
+            if case not in times:
+                times[case], differences[case] = ([], []), output_difference(models, case, vocab)
+            for i in order:
+                times[case][i].extend(models[i].run(run_case, case, vocab))
+    print(f"onnxruntime {onnxruntime.__version__}, {args.threads} threads, {args.rounds} rounds; median milliseconds")
     print(f"{'':16s}{'ours':>10s}{'peer':>10s}{'peer / ours':>13s}{'max diff':>11s}")
-    print(f"{'load':16s}{opened[0][1] * 1e3:10.1f}{opened[1][1] * 1e3:10.1f}{opened[1][1] / opened[0][1]:13.2f}")
-    for case in cases_of(sessions[0], limit):
-        times, difference = run_case(sessions, case, rounds, vocab)
-        a, b = (float(numpy.median(values)) for values in times)
-        print(f"{case[0]:16s}{a:10.2f}{b:10.2f}{b / a:13.2f}{difference:11.1e}")
+    a, b = map(median, loads)
+    print(f"{'load':16s}{a:10.1f}{b:10.1f}{b / a:13.2f}")
+    for case, values in times.items():
+        a, b = map(median, values)
+        print(f"{case[0]:16s}{a:10.2f}{b:10.2f}{b / a:13.2f}{differences[case]:11.1e}")
+    for name in left_out:
+        print(f"{name:16s} left out: the model has {limit} positions")
 
 
-def kernel_times(profile):
-    """(matrix products, all other kernels) in milliseconds of every run in a profile of ONNX Runtime."""
-    events = json.loads(Path(profile).read_text())
+def kernel_times(session):
+    """(matrix products, all other kernels) in milliseconds of every run of a session with a profile; it ends that."""
+    events = json.loads(Path(session.end_profiling()).read_text())
     runs = [(event["ts"], event["ts"] + event["dur"]) for event in events if event["name"] == "model_run"]
     times = [[0.0, 0.0] for _ in runs]
     at = 0
@@ -209,25 +265,28 @@ def kernel_times(profile):
     return times
 
 
-def print_products(ours, peer, rounds, threads, vocab):
+def print_products(args):
     """What a graph can gain that has the same matrix products: ours without any other kernel is the bound."""
-    import numpy
-
-    vocab, limit = read_model(ours, peer, vocab)
+    vocab, limit = read_model(args)
+    times = {}
     with tempfile.TemporaryDirectory() as folder:
-        sessions = [open_session(path, threads, f"{folder}/{i}")[0] for i, path in enumerate((ours, peer))]
-        cases = [case for case in cases_of(sessions[0], limit) if case[1] > 1]
-        for case in cases:
-            run_case(sessions, case, rounds, vocab)
-        profiles = [kernel_times(session.end_profiling()) for session in sessions]
-    print(f"{threads} threads, {rounds} rounds; median milliseconds in kernels: products, all others")
+        for models, order in turns(args, folder):
+            cases = [case for case in models[0].run(cases_of, limit)[0] if case[1] > 1]
+            for case in cases:
+                for i in order:
+                    models[i].run(run_case, case, vocab)
+            for i in order:
+                runs = models[i].run(kernel_times)
+                each = len(runs) // len(cases)
+                for at, case in enumerate(cases):
+                    times.setdefault(case, ([], []))[i].extend(runs[at * each + 1 : (at + 1) * each])
+    print(f"{args.threads} threads, {args.rounds} rounds; median milliseconds in kernels: products, all others")
     print(f"{'':16s}{'ours':>18s}{'peer':>18s}{'peer / ours':>13s}{'ours without others':>21s}")
-    for i, case in enumerate(cases):
-        length = len(profiles[0]) // len(cases)
-        a, b = (numpy.median(times[i * length + 1 : (i + 1) * length], axis=0) for times in profiles)
+    for case, (ours, peer) in times.items():
+        a, b = ([median(part) for part in zip(*runs)] for runs in (ours, peer))
         print(
             f"{case[0]:16s}{a[0]:10.0f}{a[1]:8.0f}{b[0]:10.0f}{b[1]:8.0f}"
-            f"{b.sum() / a.sum():13.2f}{b.sum() / a[0]:21.2f}"
+            f"{sum(b) / sum(a):13.2f}{sum(b) / a[0]:21.2f}"
         )
 
 
@@ -244,9 +303,9 @@ def main():
     if args.nodes is not None:
         print_nodes(args.ours, args.peer, args.nodes)
     elif args.products:
-        print_products(args.ours, args.peer, args.rounds, args.threads, args.vocab)
+        print_products(args)
     else:
-        print_speed(args.ours, args.peer, args.rounds, args.threads, args.vocab)
+        print_speed(args)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # try-image.sh: builds the Dockerfile's image without a container engine and converts checkpoints in it, verified by the
 # image's ONNX Runtime. Shows what a build on Debian 12 cannot: Debian 13's compiler and libraries. Needs root; 15 minutes.
-#   It keeps its images and nothing else in the cache folder (~/.cache/onnxferry/images).
+#   It keeps its images and nothing else in the cache folder (~/.cache/onnxferry/images): delete that for a newer Debian.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . deploy/packages.sh
@@ -10,9 +10,9 @@ install_packages buildah debootstrap
 store=${XDG_CACHE_HOME:-$HOME/.cache}/onnxferry/images
 base=docker.io/library/debian:trixie-slim
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 export BUILDAH_ISOLATION=chroot
 images() { buildah --storage-driver vfs --root "$store" --runroot "$work/run" "$@"; }
+trap 'images rm --all >/dev/null; rm -rf "$work"' EXIT
 
 if ! images inspect --type image "$base" >/dev/null 2>&1; then
   echo "==> a Debian 13 of the mirror's packages, in place of a registry's"
@@ -31,5 +31,4 @@ for fixture in bert-text-classification distilbert-fill-mask qwen2; do
   images run --volume "$PWD/tests/fixtures/$fixture/checkpoint:/checkpoint:ro" "$container" -- \
     onnxferry export /checkpoint "/tmp/$fixture" --verify full 2>"$work/log" || { tail -20 "$work/log"; exit 1; }
 done
-images rm "$container" >/dev/null
 echo "try-image.sh: the image builds and converts"

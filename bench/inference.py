@@ -177,7 +177,7 @@ def cases_of(session, limit):
 class Model:
     """A session in a process of its own, closed with it.
 
-    Of two sessions in one process the one that was opened first is 3 to 5 % slower, whichever it is: the weights
+    Of two sessions in one process the one that was opened first is 2 to 5 % slower, whichever it is: the weights
     that ONNX Runtime packs lie elsewhere in memory.
     """
 
